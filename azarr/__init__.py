@@ -1,0 +1,69 @@
+"""azarr, the asyncio-native Zarr library: chunked, compressed N-dimensional arrays, read, streamed and written with ``async for``."""
+
+from azarr import codecs
+from azarr.array import ArrayView, AsyncArray
+from azarr.chunk_keys import ChunkKeyEncoding
+from azarr.engine import Engine
+from azarr.errors import (
+    ChecksumError,
+    CodecError,
+    MetadataError,
+    NodeExistsError,
+    NodeNotFoundError,
+    PreconditionFailedError,
+    SelectionError,
+    StoreError,
+    StreamError,
+    ThrottledError,
+    TransientStoreError,
+    UnknownExtensionError,
+    WriteError,
+    ZarrError,
+)
+from azarr.executors import InlineExecutor, ThreadExecutor
+from azarr.group import AsyncGroup
+from azarr.hierarchy import create_array, create_group, open, open_array, open_group
+from azarr.stores.latency import LatencyStore
+from azarr.stores.local import LocalStore
+from azarr.stores.memory import MemoryStore
+from azarr.stream import Chunk, ChunkStream
+from azarr.types import ByteRange, Limits, Listing, Suffix
+
+__all__ = [
+    "ArrayView",
+    "AsyncArray",
+    "AsyncGroup",
+    "ByteRange",
+    "ChecksumError",
+    "Chunk",
+    "ChunkKeyEncoding",
+    "ChunkStream",
+    "CodecError",
+    "Engine",
+    "InlineExecutor",
+    "LatencyStore",
+    "Limits",
+    "Listing",
+    "LocalStore",
+    "MemoryStore",
+    "MetadataError",
+    "NodeExistsError",
+    "NodeNotFoundError",
+    "PreconditionFailedError",
+    "SelectionError",
+    "StoreError",
+    "StreamError",
+    "Suffix",
+    "ThreadExecutor",
+    "ThrottledError",
+    "TransientStoreError",
+    "UnknownExtensionError",
+    "WriteError",
+    "ZarrError",
+    "codecs",
+    "create_array",
+    "create_group",
+    "open",
+    "open_array",
+    "open_group",
+]

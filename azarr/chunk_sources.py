@@ -1,0 +1,344 @@
+"""Chunk sources: where the encoded bytes of an array's chunks are, under keys of their own or inside shards.
+
+The array above sees chunks and never learns of shards. A *unit* is what a store holds under one key: a chunk, or a shard.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol, TypeAlias, cast
+
+import numpy as np
+
+from azarr.chunk_keys import ChunkKeyEncoding
+from azarr.codecs import scratch
+from azarr.codecs.base import wrong_size
+from azarr.codecs.pipeline import CodecPipeline
+from azarr.codecs.sharding import ShardIndex, ShardLayout, is_fill
+from azarr.errors import CodecError
+from azarr.projections import Plan, Projection, Run
+from azarr.selection import Selection
+from azarr.stores.base import BlockingStore, ReadableStore
+from azarr.types import Array, Buffer, ByteRange, Coords
+
+RUN_NBYTES = 2**20
+"""Decoded bytes of neighbouring chunks that are placed in one go: what a core's second-level cache holds."""
+
+MERGED_GAP, MERGED_NBYTES = 2**20, 16 * 2**20
+"""Ranges of one shard are fetched together when at most so much lies between them and so much is fetched at once."""
+
+INDEXES_NBYTES = 16 * 2**20
+"""What one operation keeps of shard indexes."""
+
+Batch: TypeAlias = tuple[Run, ...]
+
+
+class ChunkSource(Protocol):
+    """Where the chunks of one array are."""
+
+    store: Any
+    pipeline: CodecPipeline
+    """The pipeline of the chunks that the array above sees."""
+    unit_shape: tuple[int, ...]
+    """The shape of what one key holds."""
+
+    def operation(self) -> ChunkSource:
+        """The source for the time of one operation, which may remember what it has learnt of the units."""
+
+    def batches(self, selection: Selection, *, request_nbytes: int, ordered: bool) -> Iterator[Batch]:
+        """The chunks that ``selection`` meets, in batches that are fetched together; ``ordered`` means in C order of the grid."""
+
+    def units(self, selection: Selection) -> Iterator[Projection]:
+        """The units that ``selection`` meets."""
+
+    def key(self, unit: Coords) -> str:
+        """The key of the unit at ``unit``."""
+
+    def fetch_blocking(self, run: Run) -> Iterator[tuple[int, Buffer | None]]:
+        """The encoded chunks of ``run`` with their numbers in it; each is valid until the next is asked for."""
+
+    def copy_blocking(self, run: Run, memory: memoryview) -> list[int]:
+        """Copy chunks that nothing compresses side by side into ``memory``, and answer which of them are not stored."""
+
+    async def fetch(self, batch: Batch, requests: asyncio.Semaphore) -> list[Buffer | None]:
+        """The encoded chunks of ``batch`` in its order."""
+
+    def update(self, old: Buffer | None, unit: Projection, selection: Selection, values: Array) -> Buffer | None:
+        """The unit with the selected part of ``values`` put in; ``None`` where nothing but fill value is left of it."""
+
+
+def run_length(pipeline: CodecPipeline, request_nbytes: int) -> int:
+    """How many chunks make a run."""
+    return max(1, min(RUN_NBYTES, request_nbytes) // max(1, pipeline.spec.nbytes))
+
+
+def patched(pipeline: CodecPipeline, old: Buffer | None, projection: Projection, values: Array) -> Array:
+    """The chunk with ``values`` in the part that ``projection`` names."""
+    spec = pipeline.spec
+    if projection.full and values.dtype == spec.dtype:
+        return values
+    if old is None or projection.covers:
+        chunk = np.full(spec.shape, spec.fill_value, spec.dtype)
+    else:
+        chunk = np.empty(spec.shape, spec.dtype)
+        pipeline.decode_into(old, chunk)
+    chunk[projection.chunk] = values
+    return chunk
+
+
+def encoded_or_none(pipeline: CodecPipeline, chunk: Array) -> Buffer | None:
+    """The encoded chunk; ``None`` where every element is the fill value, as such chunks are not stored."""
+    return None if is_fill(chunk, pipeline.spec.fill_value) else pipeline.encode(chunk)
+
+
+class PlainChunks:
+    """Every chunk under a key of its own."""
+
+    def __init__(
+        self, store: ReadableStore, prefix: str, keys: ChunkKeyEncoding, pipeline: CodecPipeline, shape: tuple[int, ...]
+    ) -> None:
+        self.store: Any = store
+        self.pipeline = pipeline
+        self.unit_shape = pipeline.spec.shape
+        self._prefix, self._keys, self._shape = prefix, keys, shape
+
+    def operation(self) -> PlainChunks:
+        return self
+
+    def batches(self, selection: Selection, *, request_nbytes: int, ordered: bool) -> Iterator[Batch]:
+        del ordered
+        longest = run_length(self.pipeline, request_nbytes)
+        return ((run,) for run in Plan.of(selection, self.unit_shape, self._shape).runs(longest))
+
+    def units(self, selection: Selection) -> Iterator[Projection]:
+        return Plan.of(selection, self.unit_shape, self._shape).projections()
+
+    def key(self, unit: Coords) -> str:
+        return self._prefix + self._keys.encode(unit)
+
+    def keys(self, run: Run) -> list[str]:
+        """The keys of the chunks of ``run``."""
+        if run.coords and run.axis == len(run.coords) - 1:
+            row = self._prefix + self._keys.row_prefix(run.coords[:-1])
+            first = run.coords[-1]
+            return [row + str(number) for number in range(first, first + run.length)]
+        return [self.key(coords) for coords in run.chunk_coords()]
+
+    def fetch_blocking(self, run: Run) -> Iterator[tuple[int, Buffer | None]]:
+        get, reserve = self.store.get_blocking, scratch.encoded.reserve
+        return ((number, get(key, None, reserve)) for number, key in enumerate(self.keys(run)))
+
+    def copy_blocking(self, run: Run, memory: memoryview) -> list[int]:
+        nbytes, get_into, missing = self.pipeline.spec.nbytes, self.store.get_into, []
+        for number, key in enumerate(self.keys(run)):
+            size = get_into(key, memory[number * nbytes : (number + 1) * nbytes])
+            if size is None:
+                missing.append(number)
+            elif size != nbytes:
+                error = wrong_size("bytes", size, nbytes)
+                error.coords = run.chunk_coords()[number]
+                raise error
+        return missing
+
+    async def fetch(self, batch: Batch, requests: asyncio.Semaphore) -> list[Buffer | None]:
+        chunks = []
+        for run in batch:
+            for key in self.keys(run):
+                async with requests:
+                    chunks.append(await self.store.get(key))
+        return chunks
+
+    def update(self, old: Buffer | None, unit: Projection, selection: Selection, values: Array) -> Buffer | None:
+        del selection
+        return encoded_or_none(self.pipeline, patched(self.pipeline, old, unit, values[unit.out]))
+
+
+class ShardIndexes:
+    """The indexes of the shards that one operation has met, the latest of them within a bound in bytes; for threads and tasks."""
+
+    def __init__(self) -> None:
+        self._mutex = threading.Lock()
+        self._indexes: OrderedDict[Coords, ShardIndex | None] = OrderedDict()
+        self._nbytes = 0
+
+    def get(self, unit: Coords) -> tuple[bool, ShardIndex | None]:
+        """Whether the index of ``unit`` is known, and the index; ``None`` for a shard that is not stored."""
+        with self._mutex:
+            if unit not in self._indexes:
+                return False, None
+            self._indexes.move_to_end(unit)
+            return True, self._indexes[unit]
+
+    def put(self, unit: Coords, index: ShardIndex | None) -> None:
+        """Remember the index of ``unit``."""
+        with self._mutex:
+            if unit not in self._indexes:
+                self._nbytes += index.nbytes if index is not None else 0
+            self._indexes[unit] = index
+            while self._nbytes > INDEXES_NBYTES and len(self._indexes) > 1:
+                _, oldest = self._indexes.popitem(last=False)
+                self._nbytes -= oldest.nbytes if oldest is not None else 0
+
+
+class ShardedChunks:
+    """Chunks inside shards: units that hold ``layout.grid_shape`` chunks each."""
+
+    def __init__(
+        self,
+        store: ReadableStore,
+        prefix: str,
+        keys: ChunkKeyEncoding,
+        layout: ShardLayout,
+        shape: tuple[int, ...],
+    ) -> None:
+        self.store: Any = store
+        self.pipeline = layout.pipeline
+        self.unit_shape = tuple(count * length for count, length in zip(layout.grid_shape, layout.pipeline.spec.shape, strict=True))
+        self._prefix, self._keys, self._layout, self._shape = prefix, keys, layout, shape
+        self._indexes = ShardIndexes()
+        self._fetching: dict[Coords, asyncio.Lock] = {}
+
+    def operation(self) -> ShardedChunks:
+        # An index is trusted for one operation only, as other writers may replace the shard afterwards.
+        return ShardedChunks(self.store, self._prefix, self._keys, self._layout, self._shape)
+
+    def _plan(self, selection: Selection) -> Plan:
+        return Plan.of(selection, self.pipeline.spec.shape, self._shape)
+
+    def batches(self, selection: Selection, *, request_nbytes: int, ordered: bool) -> Iterator[Batch]:
+        longest, plan, per_shard = run_length(self.pipeline, request_nbytes), self._plan(selection), self._layout.grid_shape
+        if ordered:
+            yield from ((run,) for run in plan.runs(longest, align=per_shard))
+            return
+        most = max(1, request_nbytes // max(1, self.pipeline.spec.nbytes))
+        for unit in self.units(selection):
+            batch: list[Run] = []
+            for run in plan.within(unit.coords, per_shard).runs(longest):
+                if batch and sum(other.length for other in batch) + run.length > most:
+                    yield tuple(batch)
+                    batch = []
+                batch.append(run)
+            yield tuple(batch)
+
+    def units(self, selection: Selection) -> Iterator[Projection]:
+        return Plan.of(selection, self.unit_shape, self._shape).projections()
+
+    def key(self, unit: Coords) -> str:
+        return self._prefix + self._keys.encode(unit)
+
+    def _unit(self, coords: Coords) -> Coords:
+        return tuple(index // count for index, count in zip(coords, self._layout.grid_shape, strict=True))
+
+    def _number(self, coords: Coords) -> int:
+        return self._layout.number(tuple(index % count for index, count in zip(coords, self._layout.grid_shape, strict=True)))
+
+    def _locate(self, index: ShardIndex, coords: Sequence[Coords]) -> list[ByteRange | None]:
+        try:
+            return [index.locate(self._number(each)) for each in coords]
+        except CodecError as error:
+            error.coords = error.coords or coords[0]
+            raise
+
+    def fetch_blocking(self, run: Run) -> Iterator[tuple[int, Buffer | None]]:
+        coords = run.chunk_coords()
+        unit = self._unit(coords[0])
+        index = self._index_blocking(unit)
+        if index is None:
+            yield from ((number, None) for number in range(run.length))
+            return
+        store, key = cast("BlockingStore", self.store), self.key(unit)
+        ranges = self._locate(index, coords)
+        yield from ((number, None) for number, where in enumerate(ranges) if where is None)
+        for merged in merge(ranges):
+            start = merged[0][1].start
+            stop = max(where.stop or 0 for _, where in merged)
+            data = store.get_blocking(key, ByteRange(start, stop), scratch.encoded.reserve)
+            yield from cut(data, merged, start, coords)
+
+    def copy_blocking(self, run: Run, memory: memoryview) -> list[int]:
+        nbytes, missing = self.pipeline.spec.nbytes, []
+        for number, data in self.fetch_blocking(run):
+            if data is None:
+                missing.append(number)
+            elif len(data) != nbytes:
+                error = wrong_size("bytes", len(data), nbytes)
+                error.coords = run.chunk_coords()[number]
+                raise error
+            else:
+                memory[number * nbytes : (number + 1) * nbytes] = data
+        return missing
+
+    def _index_blocking(self, unit: Coords) -> ShardIndex | None:
+        known, index = self._indexes.get(unit)
+        if not known:
+            data = cast("BlockingStore", self.store).get_blocking(self.key(unit), self._layout.index_request)
+            index = None if data is None else self._layout.decode_index(data)
+            self._indexes.put(unit, index)
+        return index
+
+    async def fetch(self, batch: Batch, requests: asyncio.Semaphore) -> list[Buffer | None]:
+        coords = [each for run in batch for each in run.chunk_coords()]
+        chunks: list[Buffer | None] = [None] * len(coords)
+        unit = self._unit(coords[0])
+        index = await self._index(unit, requests)
+        if index is not None:
+            for merged in merge(self._locate(index, coords)):
+                start = merged[0][1].start
+                stop = max(where.stop or 0 for _, where in merged)
+                async with requests:
+                    data = await self.store.get(self.key(unit), ByteRange(start, stop))
+                for number, chunk in cut(data, merged, start, coords):
+                    chunks[number] = chunk
+        return chunks
+
+    async def _index(self, unit: Coords, requests: asyncio.Semaphore) -> ShardIndex | None:
+        async with self._fetching.setdefault(unit, asyncio.Lock()):
+            known, index = self._indexes.get(unit)
+            if not known:
+                async with requests:
+                    data = await self.store.get(self.key(unit), self._layout.index_request)
+                index = None if data is None else self._layout.decode_index(data)
+                self._indexes.put(unit, index)
+            return index
+
+    def update(self, old: Buffer | None, unit: Projection, selection: Selection, values: Array) -> Buffer | None:
+        layout = self._layout
+        parts: list[Buffer | None] = [None] * layout.nchunks if old is None else layout.split(old)
+        for projection in self._plan(selection).within(unit.coords, layout.grid_shape).projections():
+            number = self._number(projection.coords)
+            chunk = patched(self.pipeline, parts[number], projection, values[projection.out])
+            encoded = encoded_or_none(self.pipeline, chunk)
+            # an uncompressed chunk shares memory with what will be overwritten or belongs to the caller
+            parts[number] = encoded if encoded is None or self.pipeline.compressed else bytes(encoded)
+        return None if all(part is None for part in parts) else layout.join(parts)
+
+
+def merge(ranges: Sequence[ByteRange | None]) -> Iterator[list[tuple[int, ByteRange]]]:
+    """The ranges with their numbers, in groups that are worth one request each."""
+    ordered = sorted(((number, where) for number, where in enumerate(ranges) if where is not None), key=lambda item: item[1].start)
+    group: list[tuple[int, ByteRange]] = []
+    stop = 0
+    for number, where in ordered:
+        end = where.stop or 0
+        if group and (where.start - stop > MERGED_GAP or max(stop, end) - group[0][1].start > MERGED_NBYTES):
+            yield group
+            group, stop = [], 0
+        group.append((number, where))
+        stop = max(stop, end)
+    if group:
+        yield group
+
+
+def cut(
+    data: Buffer | None, merged: list[tuple[int, ByteRange]], start: int, coords: Sequence[Coords]
+) -> Iterator[tuple[int, Buffer]]:
+    """The chunks that ``data``, the bytes of a shard from ``start`` on, holds."""
+    view = memoryview(data if data is not None else b"")
+    for number, where in merged:
+        stop = (where.stop or 0) - start
+        if stop > len(view):
+            raise CodecError("the shard ends before the place where its index puts this chunk; the shard was cut off or replaced meanwhile", codec="sharding_indexed", coords=coords[number])
+        yield number, view[where.start - start : stop]

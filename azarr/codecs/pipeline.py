@@ -1,0 +1,140 @@
+"""A codec pipeline (Zarr v3 core, "Codecs"): the codecs of an array, bound once to the chunks that they turn into bytes and back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from azarr.codecs import scratch
+from azarr.codecs.base import ArrayToArrayCodec, ArrayToBytesCodec, BytesToBytesCodec, Codec, bytes_of, wrong_size
+from azarr.codecs.bytes import Bytes
+from azarr.errors import MetadataError
+from azarr.types import Array, Buffer, ChunkSpec
+
+
+def check_order(codecs: Sequence[Codec]) -> None:
+    """Raise ``MetadataError`` unless there are array-to-array codecs, then one array-to-bytes codec, then bytes-to-bytes codecs."""
+    kinds = [0 if isinstance(codec, ArrayToArrayCodec) else 1 if isinstance(codec, ArrayToBytesCodec) else 2 for codec in codecs]
+    if kinds.count(1) != 1:
+        raise MetadataError(f"codecs need exactly one that turns the array into bytes (such as 'bytes'); there are {kinds.count(1)}")
+    if kinds != sorted(kinds):
+        raise MetadataError(f"codecs must go from array to array, then to bytes, then from bytes to bytes; the order is {[c.name for c in codecs]}")
+
+
+def bind_codecs(codecs: Sequence[Codec], spec: ChunkSpec) -> tuple[Codec, ...]:
+    """The codecs in order, each bound to what the ones before it make of a chunk like ``spec``."""
+    check_order(codecs)
+    bound: list[Codec] = []
+    for codec in codecs:
+        complete = codec.bind(spec)
+        bound.append(complete)
+        if isinstance(complete, ArrayToArrayCodec):
+            spec = complete.resolve(spec)
+    return tuple(bound)
+
+
+class CodecPipeline:
+    """Turns chunks like ``spec`` into bytes and back. Holds no state between calls, so threads may share it; picklable."""
+
+    __slots__ = ("_array_codecs", "_bytes_codecs", "_limits", "_serializer", "_stored", "codecs", "direct", "encoded_size", "spec")
+
+    def __init__(self, codecs: Sequence[Codec], spec: ChunkSpec) -> None:
+        self.codecs = bind_codecs(codecs, spec)
+        self.spec = spec
+        self._array_codecs: list[tuple[ArrayToArrayCodec, ChunkSpec]] = []
+        self._bytes_codecs: list[BytesToBytesCodec] = []
+        for codec in self.codecs:
+            if isinstance(codec, ArrayToArrayCodec):
+                self._array_codecs.append((codec, spec))
+                spec = codec.resolve(spec)
+            elif isinstance(codec, ArrayToBytesCodec):
+                self._serializer = codec
+            elif isinstance(codec, BytesToBytesCodec):
+                self._bytes_codecs.append(codec)
+        self._stored = spec
+        serializer = self._serializer
+        self.direct = not self._array_codecs and isinstance(serializer, Bytes) and serializer.stored_dtype(spec).isnative
+        """Whether the serialized bytes are the chunk's memory as it is, so that they can be decoded in place."""
+        self.encoded_size: int | None = serializer.encoded_size(spec)
+        """How many bytes an encoded chunk takes, where that does not depend on its content."""
+        self._limits = [serializer.max_encoded_size(spec)]
+        for compressor in self._bytes_codecs:
+            self._limits.append(compressor.max_encoded_size(self._limits[-1]))
+            self.encoded_size = None if self.encoded_size is None else compressor.encoded_size(self.encoded_size)
+
+    def __reduce__(self) -> tuple[type[CodecPipeline], tuple[tuple[Codec, ...], ChunkSpec]]:
+        return CodecPipeline, (self.codecs, self.spec)
+
+    @property
+    def releases_gil(self) -> bool:
+        """Whether threads run it in parallel."""
+        return all(codec.releases_gil for codec in self.codecs)
+
+    @property
+    def compressed(self) -> bool:
+        """Whether there is anything to do between the serialized and the encoded bytes."""
+        return bool(self._bytes_codecs)
+
+    @property
+    def max_encoded_size(self) -> int:
+        """A generous bound on the bytes of an encoded chunk."""
+        return self._limits[-1]
+
+    def encode(self, chunk: Array) -> Buffer:
+        """The bytes of ``chunk``; they may share its memory where nothing had to change."""
+        for codec, spec in self._array_codecs:
+            chunk = codec.encode(chunk, spec)
+        data = self._serializer.encode(chunk, self._stored)
+        for compressor in self._bytes_codecs:
+            data = compressor.encode(data)
+        return data
+
+    def decode(self, data: Buffer) -> Array:
+        """The chunk in ``data`` as an array of its own or a read-only view of ``data``; ``CodecError`` where it does not fit."""
+        size = self._serializer.encoded_size(self._stored)
+        if self._bytes_codecs and size is not None:
+            out = np.empty(size, np.uint8)
+            self._decompress_into(data, bytes_of(out))
+            return self._deserialize(bytes_of(out))
+        return self._deserialize(self._decompress(data))
+
+    def decode_into(self, data: Buffer, out: Array) -> None:
+        """Fill ``out``, an array of the chunk's shape with any strides, with the chunk in ``data``."""
+        if self.direct and out.flags.c_contiguous and out.dtype == self.spec.dtype:
+            self.decode_bytes_into(data, bytes_of(out))
+        else:
+            np.copyto(out, self.decode_scratch(data))
+
+    def decode_scratch(self, data: Buffer) -> Array:
+        """The chunk in ``data``, for reading only and only until this thread decodes the next one."""
+        size = self._serializer.encoded_size(self._stored)
+        if self._bytes_codecs and size is not None:
+            out = scratch.decoded.reserve(size)
+            self._decompress_into(data, out)
+            return self._deserialize(out)
+        return self._deserialize(self._decompress(data))
+
+    def decode_bytes_into(self, data: Buffer, out: memoryview) -> None:
+        """As ``decode_into`` for a ``direct`` pipeline: ``out`` is the memory of the chunk."""
+        if self._bytes_codecs:
+            self._decompress_into(data, out)
+        else:
+            if len(data) != len(out):
+                raise wrong_size(self._serializer.name, len(data), len(out))
+            out[:] = data
+
+    def _decompress(self, data: Buffer, first: int = 0) -> Buffer:
+        """The bytes before compressor number ``first``, each step bounded by what the codec before it can have made."""
+        for position in range(len(self._bytes_codecs) - 1, first - 1, -1):
+            data = self._bytes_codecs[position].decode(data, self._limits[position])
+        return data
+
+    def _decompress_into(self, data: Buffer, out: memoryview) -> None:
+        self._bytes_codecs[0].decode_into(self._decompress(data, 1), out)
+
+    def _deserialize(self, data: Buffer) -> Array:
+        chunk = self._serializer.decode(data, self._stored)
+        for codec, spec in reversed(self._array_codecs):
+            chunk = codec.decode(chunk, spec)
+        return chunk

@@ -1,0 +1,32 @@
+"""Scratch memory of the calling thread, reused from chunk to chunk so that no chunk pays for fresh pages."""
+
+from __future__ import annotations
+
+import threading
+
+KEEP_NBYTES = 64 * 2**20
+"""What a thread keeps for next time; larger requests get memory of their own that goes when they are done."""
+
+
+class Scratch(threading.local):
+    """One buffer a thread that grows to the largest request."""
+
+    def __init__(self) -> None:
+        self._memory = memoryview(bytearray())
+
+    def reserve(self, nbytes: int) -> memoryview:
+        """Writable memory of exactly ``nbytes`` bytes, valid until the next call in the same thread; its content is arbitrary."""
+        if nbytes > len(self._memory):
+            # a quarter more than asked: encoded chunks differ a little in size
+            memory = memoryview(bytearray(nbytes + nbytes // 4))
+            if nbytes > KEEP_NBYTES:
+                return memory[:nbytes]
+            self._memory = memory
+        return self._memory[:nbytes]
+
+
+encoded = Scratch()
+"""For encoded bytes on their way from a store to a codec."""
+
+decoded = Scratch()
+"""For a decoded chunk on its way into an array in which it does not lie whole."""

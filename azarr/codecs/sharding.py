@@ -1,0 +1,214 @@
+"""The ``sharding_indexed`` codec (Zarr v3 sharding-indexed 1.0): many inner chunks in one value, and an index of where they lie.
+
+``Sharding`` turns a whole shard into bytes and back, as any array-to-bytes codec does. ``ShardLayout`` is the address book of
+a shard: it answers where the bytes of an inner chunk are, so that they can be fetched alone. Neither does I/O.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+
+from azarr.codecs.base import ArrayToBytesCodec, Codec, check_keys
+from azarr.codecs.bytes import Bytes
+from azarr.codecs.crc32c import Crc32c
+from azarr.codecs.pipeline import CodecPipeline, bind_codecs
+from azarr.errors import CodecError, MetadataError
+from azarr.types import Array, Buffer, ByteRange, ChunkSpec, Coords, Suffix
+
+EMPTY = 2**64 - 1
+"""Offset and size of an inner chunk that is not stored and reads as fill value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sharding(ArrayToBytesCodec):
+    """Inner chunks of ``chunk_shape``, each encoded by ``codecs``, and their index at the ``"end"`` or the ``"start"``."""
+
+    name: ClassVar[str] = "sharding_indexed"
+    nested: ClassVar[frozenset[str]] = frozenset({"codecs", "index_codecs"})
+    chunk_shape: tuple[int, ...]
+    codecs: tuple[Codec, ...]
+    index_codecs: tuple[Codec, ...] = (Bytes(), Crc32c())
+    index_location: Literal["start", "end"] = "end"
+
+    @classmethod
+    def from_configuration(cls, configuration: Mapping[str, Any]) -> Self:
+        required = frozenset({"chunk_shape", "codecs", "index_codecs"})
+        check_keys(cls.name, configuration, required | {"index_location"}, required)
+        chunk_shape = configuration["chunk_shape"]
+        if not isinstance(chunk_shape, list | tuple) or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in chunk_shape):
+            raise MetadataError(f"codec 'sharding_indexed': chunk_shape must be a list of whole numbers from 1, not {chunk_shape!r:.100}")
+        location = configuration.get("index_location", "end")
+        if location not in {"start", "end"}:
+            raise MetadataError(f"codec 'sharding_indexed': index_location must be 'start' or 'end', not {location!r:.100}")
+        return cls(tuple(chunk_shape), configuration["codecs"], configuration["index_codecs"], location)
+
+    def configuration(self) -> dict[str, Any]:
+        return {
+            "chunk_shape": list(self.chunk_shape),
+            "codecs": self.codecs,
+            "index_codecs": self.index_codecs,
+            "index_location": self.index_location,
+        }
+
+    def bind(self, spec: ChunkSpec) -> Self:
+        if len(self.chunk_shape) != len(spec.shape) or any(
+            outer % inner for outer, inner in zip(spec.shape, self.chunk_shape, strict=True)
+        ):
+            raise MetadataError(f"codec 'sharding_indexed': inner chunks {self.chunk_shape} do not divide shards {spec.shape} evenly")
+        codecs = bind_codecs(self.codecs, replace(spec, shape=self.chunk_shape))
+        bound = replace(self, codecs=codecs, index_codecs=bind_codecs(self.index_codecs, self._index_spec(spec)))
+        if CodecPipeline(bound.index_codecs, self._index_spec(spec)).encoded_size is None:
+            raise MetadataError("codec 'sharding_indexed': index_codecs must give the index a fixed size, so they cannot compress it")
+        return bound
+
+    def _index_spec(self, spec: ChunkSpec) -> ChunkSpec:
+        grid = tuple(outer // inner for outer, inner in zip(spec.shape, self.chunk_shape, strict=True))
+        return ChunkSpec((*grid, 2), np.dtype(np.uint64), np.uint64(EMPTY))
+
+    def layout(self, spec: ChunkSpec) -> ShardLayout:
+        """The address book of shards like ``spec``."""
+        return ShardLayout(
+            CodecPipeline(self.codecs, replace(spec, shape=self.chunk_shape)),
+            CodecPipeline(self.index_codecs, self._index_spec(spec)),
+            self.index_location,
+        )
+
+    def encode(self, chunk: Array, spec: ChunkSpec) -> Buffer:
+        layout = self.layout(spec)
+        parts = [
+            None if is_fill(part := chunk[layout.region(coords)], spec.fill_value) else bytes(layout.pipeline.encode(part))
+            for coords in layout.coords()
+        ]
+        return layout.join(parts)
+
+    def decode(self, data: Buffer, spec: ChunkSpec) -> Array:
+        layout = self.layout(spec)
+        index, chunk = layout.index_of(data), np.empty(spec.shape, spec.dtype)
+        view = memoryview(data)
+        for number, coords in enumerate(layout.coords()):
+            part = chunk[layout.region(coords)]
+            if (where := index.locate(number, len(data))) is None:
+                part[...] = spec.fill_value
+            else:
+                layout.pipeline.decode_into(view[where.start : where.stop], part)
+        return chunk
+
+    def encoded_size(self, spec: ChunkSpec) -> int | None:
+        del spec
+        return None
+
+    def max_encoded_size(self, spec: ChunkSpec) -> int:
+        layout = self.layout(spec)
+        # twice, as shards may have gaps; their writers are free in where they put inner chunks
+        return 2 * layout.nchunks * layout.pipeline.max_encoded_size + layout.index_nbytes
+
+
+class ShardIndex:
+    """Where the inner chunks of one shard are, by their number in C order."""
+
+    __slots__ = ("_entries",)
+
+    def __init__(self, entries: Array) -> None:
+        self._entries = entries
+
+    @property
+    def nbytes(self) -> int:
+        """What it takes in memory."""
+        return self._entries.nbytes
+
+    def locate(self, number: int, shard_nbytes: int | None = None) -> ByteRange | None:
+        """The bytes of inner chunk ``number``, ``None`` where it is not stored; ``CodecError`` where they cannot be in the shard."""
+        start, nbytes = self._entries[number].tolist()
+        if start == nbytes == EMPTY:
+            return None
+        limit = 2**63 - 1 if shard_nbytes is None else shard_nbytes
+        if EMPTY in {start, nbytes} or start + nbytes > limit:
+            raise CodecError(f"the shard's index puts inner chunk {number} at {start}+{nbytes}, outside the shard; the shard is damaged", codec=Sharding.name)
+        return ByteRange(start, start + nbytes)
+
+
+class ShardLayout:
+    """The address book of shards of one shape: their inner chunks, and where the index is. Picklable."""
+
+    __slots__ = ("_index_pipeline", "grid_shape", "index_location", "index_nbytes", "nchunks", "pipeline")
+
+    def __init__(self, pipeline: CodecPipeline, index_pipeline: CodecPipeline, index_location: Literal["start", "end"]) -> None:
+        self.pipeline = pipeline
+        """The pipeline of the inner chunks."""
+        self._index_pipeline = index_pipeline
+        self.index_location = index_location
+        self.grid_shape = index_pipeline.spec.shape[:-1]
+        """The number of inner chunks along each dimension."""
+        self.nchunks = math.prod(self.grid_shape)
+        self.index_nbytes = index_pipeline.encoded_size or 0
+
+    @property
+    def index_request(self) -> ByteRange | Suffix:
+        """The part of a shard that is its index."""
+        return Suffix(self.index_nbytes) if self.index_location == "end" else ByteRange(0, self.index_nbytes)
+
+    def coords(self) -> Iterator[Coords]:
+        """The inner chunks in C order, which is the order of the index."""
+        return itertools.product(*map(range, self.grid_shape))
+
+    def number(self, coords: Coords) -> int:
+        """The place of the inner chunk at ``coords`` (counted within the shard) in the index."""
+        number = 0
+        for index, count in zip(coords, self.grid_shape, strict=True):
+            number = number * count + index
+        return number
+
+    def region(self, coords: Coords) -> tuple[slice, ...]:
+        """The part of the shard that the inner chunk at ``coords`` holds."""
+        shape = self.pipeline.spec.shape
+        return tuple(slice(index * length, (index + 1) * length) for index, length in zip(coords, shape, strict=True))
+
+    def decode_index(self, data: Buffer) -> ShardIndex:
+        """The index from its bytes; ``CodecError`` where they are damaged."""
+        if len(data) != self.index_nbytes:
+            raise CodecError(f"the shard has {len(data)} bytes for an index of {self.index_nbytes}; it was cut off", codec=Sharding.name)
+        return ShardIndex(self._index_pipeline.decode(data).reshape(-1, 2))
+
+    def index_of(self, shard: Buffer) -> ShardIndex:
+        """The index of a whole shard."""
+        view = memoryview(shard)
+        start = max(0, len(view) - self.index_nbytes) if self.index_location == "end" else 0
+        return self.decode_index(view[start : start + self.index_nbytes])
+
+    def split(self, shard: Buffer) -> list[Buffer | None]:
+        """The encoded inner chunks of a whole shard in C order, ``None`` where one is not stored."""
+        index, view = self.index_of(shard), memoryview(shard)
+        ranges = (index.locate(number, len(view)) for number in range(self.nchunks))
+        return [None if where is None else view[where.start : where.stop] for where in ranges]
+
+    def join(self, parts: Sequence[Buffer | None]) -> bytes:
+        """The shard of encoded inner chunks in C order, ``None`` for those that are not stored."""
+        entries = np.full((self.nchunks, 2), EMPTY, np.uint64)
+        offset = self.index_nbytes if self.index_location == "start" else 0
+        for number, part in enumerate(parts):
+            if part is not None:
+                entries[number] = offset, len(part)
+                offset += len(part)
+        index = self._index_pipeline.encode(entries.reshape(self._index_pipeline.spec.shape))
+        stored = [part for part in parts if part is not None]
+        return b"".join([index, *stored] if self.index_location == "start" else [*stored, index])
+
+
+def is_fill(chunk: Array, fill_value: np.generic) -> bool:
+    """Whether every element of ``chunk`` is the fill value bit by bit, so that -0.0 is not 0.0 and a NaN is itself."""
+    if chunk.size == 0:
+        return True
+    if chunk.dtype.hasobject:
+        return bool((chunk == fill_value).all())
+    fill = np.asarray(fill_value, chunk.dtype)
+    bits = np.dtype((np.void, chunk.dtype.itemsize)) if chunk.dtype.itemsize not in {1, 2, 4, 8} else np.dtype(f"u{chunk.dtype.itemsize}")
+    # most chunks that hold data differ at once
+    if chunk[(0,) * chunk.ndim].tobytes() != fill.tobytes():
+        return False
+    return bool((chunk.view(bits) == fill.view(bits)).all())

@@ -1,0 +1,147 @@
+"""The ``zstd`` codec (zarr-extensions, "zstd"): Zstandard frames (RFC 8878)."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Self, cast
+
+from zstandard import ZstdCompressor, ZstdDecompressor, ZstdError, frame_content_size
+
+from azarr.codecs.base import BytesToBytesCodec, check_keys, integer, wrong_size
+from azarr.codecs.damage import damaged
+from azarr.errors import ChecksumError, CodecError, MetadataError
+from azarr.types import JSON, Buffer
+
+SMALL_NBYTES = 64 * 2**10
+"""Up to here, decompressing to new bytes and copying them costs less than setting up a reader that fills the destination."""
+
+END = b"all frames whole"
+"""What our own last frame decodes to; see ``_Frames``."""
+
+END_FRAME = ZstdCompressor(level=1).compress(END)
+
+
+class _Frames:
+    """A source for zstd readers: the frames of a value, then ``END_FRAME``.
+
+    A reader that comes to the end of its source in the middle of a frame, or of its checksum, does not say so. ``END``
+    arrives only behind frames that are whole.
+    """
+
+    __slots__ = ("_parts",)
+
+    def __init__(self, data: Buffer) -> None:
+        self._parts = iter((data, END_FRAME))
+
+    def read(self, size: int) -> Buffer:
+        del size
+        return next(self._parts, b"")
+
+
+class _Contexts(threading.local):
+    """The contexts of one thread: threads that share one crash.
+
+    Whoever uses a context takes it out meanwhile, since a finalizer or signal handler may decode in the middle of a
+    decoding of the same thread. One that met an error is not put back.
+    """
+
+    def __init__(self) -> None:
+        self.decompressors: list[ZstdDecompressor] = []
+        self.compressors: dict[tuple[int, bool], ZstdCompressor] = {}
+
+
+_contexts = _Contexts()
+
+
+@dataclass(frozen=True, slots=True)
+class Zstd(BytesToBytesCodec):
+    """Zstandard compression. ``level`` runs from -131072 (fast) to 22 (small), 0 is the library's default; ``checksum`` adds one."""
+
+    name: ClassVar[str] = "zstd"
+    level: int = 3
+    checksum: bool = False
+
+    def __post_init__(self) -> None:
+        integer(self.name, {"level": self.level}, "level", -131072, 22)
+        if not isinstance(self.checksum, bool):
+            raise MetadataError(f"codec 'zstd': checksum must be true or false, not {self.checksum!r}")
+
+    @classmethod
+    def from_configuration(cls, configuration: Mapping[str, JSON]) -> Self:
+        check_keys(cls.name, configuration, frozenset({"level", "checksum"}))
+        # checked by __post_init__
+        return cls(cast("int", configuration.get("level", 0)), cast("bool", configuration.get("checksum", False)))
+
+    def configuration(self) -> dict[str, JSON]:
+        return {"level": self.level, "checksum": self.checksum}
+
+    def encode(self, data: Buffer) -> Buffer:
+        key = (self.level, self.checksum)
+        compressor = _contexts.compressors.pop(key, None) or ZstdCompressor(level=self.level, write_checksum=self.checksum)
+        try:
+            encoded = compressor.compress(data)
+        except ZstdError as error:
+            raise CodecError(f"cannot compress {len(data)} bytes ({error})", codec=self.name) from error
+        _contexts.compressors[key] = compressor
+        return encoded
+
+    def decode(self, data: Buffer, limit: int) -> Buffer:
+        pool = _contexts.decompressors
+        decompressor = pool.pop() if pool else ZstdDecompressor()
+        end = limit + len(END) + 1
+        parts: list[bytes] = []
+        total = 0
+        try:
+            # One read suffices where the first frame says its size and is the only one.
+            step = max(frame_content_size(data), 0) + len(END) + 1
+            reader = decompressor.stream_reader(_Frames(data), read_across_frames=True)  # type: ignore[arg-type]  # only read() is called
+            while total < end and (part := reader.read(min(step, end - total))):
+                parts.append(part)
+                total += len(part)
+                step = max(total, SMALL_NBYTES)
+        except ZstdError as error:
+            raise _damaged(error) from error
+        pool.append(decompressor)
+        decoded = b"".join(parts)
+        if total == end or not decoded.endswith(END):
+            raise _misfit(decoded, limit)
+        return memoryview(decoded)[: -len(END)]
+
+    def decode_into(self, data: Buffer, out: memoryview) -> None:
+        pool = _contexts.decompressors
+        decompressor = pool.pop() if pool else ZstdDecompressor()
+        try:
+            if 0 < len(out) <= SMALL_NBYTES and frame_content_size(data) == len(out):
+                try:
+                    out[:] = decompressor.decompress(data, allow_extra_data=False)
+                except ZstdError:
+                    pass  # several frames, or damage that is told apart below
+                else:
+                    pool.append(decompressor)
+                    return
+            reader = decompressor.stream_reader(_Frames(data), read_across_frames=True)  # type: ignore[arg-type]  # only read() is called
+            filled = reader.readinto(out) if out else 0
+            rest = reader.read(len(END) + 1)
+        except ZstdError as error:
+            raise _damaged(error) from error
+        pool.append(decompressor)
+        if filled < len(out) or rest != END:
+            raise _misfit(bytes(out[:filled]) + rest, len(out))
+
+
+def _damaged(error: ZstdError) -> CodecError:
+    """The error for what libzstd refuses."""
+    if "checksum" in str(error):
+        return damaged("zstd", "the bytes do not match their checksum", ChecksumError)
+    return damaged("zstd", f"cannot decompress ({error})")
+
+
+def _misfit(decoded: bytes, expected: int) -> CodecError:
+    """The error for ``decoded``, with ``END`` where it arrived, in place of ``expected`` bytes."""
+    if len(decoded) > expected + len(END):
+        return wrong_size("zstd", expected + 1, expected)
+    if decoded.endswith(END):
+        return wrong_size("zstd", len(decoded) - len(END), expected)
+    return damaged("zstd", "the bytes end in the middle of a frame")

@@ -1,0 +1,117 @@
+"""The engine: what the arrays of one application share, which is limits and the executor of their codecs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from typing import Any, Self, TypeVar
+
+from azarr.executors import CodecExecutor, Mailbox, ThreadExecutor, call
+from azarr.types import Limits
+
+T = TypeVar("T")
+
+
+class Engine:
+    """Limits and codec executor for any number of arrays, on any number of event loops; use it with ``async with``, or ``aclose`` it.
+
+    Args:
+        concurrency: Requests in flight at once to stores that are awaited, and chunks in flight at once in a stream.
+            32 keeps an object store with 30 ms latency busy; stores need not take more from one client.
+        memory: Bytes of decoded chunks that one operation holds at most besides its result, if that is at least one chunk; 256 MiB.
+        workers: Threads that decode and encode; the processors this process may use, at most 32.
+        executor: Another ``CodecExecutor`` instead of threads. It is closed with the engine.
+        limits: What is refused as too large to be honest.
+
+    """
+
+    def __init__(
+        self,
+        *,
+        concurrency: int = 32,
+        memory: int = 256 * 2**20,
+        workers: int | None = None,
+        executor: CodecExecutor | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        if concurrency < 1 or memory < 1:
+            raise ValueError(f"concurrency and memory must be at least 1, not {concurrency} and {memory}")
+        self.concurrency = concurrency
+        self.memory = memory
+        self.limits = limits or Limits()
+        self.executor: CodecExecutor = executor if executor is not None else ThreadExecutor(workers)
+        self._by_loop: dict[asyncio.AbstractEventLoop, tuple[Mailbox, asyncio.Semaphore]] = {}
+
+    def __repr__(self) -> str:
+        return f"<Engine concurrency={self.concurrency} memory={self.memory} workers={self.executor.workers}>"
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the executor: its workers end once they have finished what they were given."""
+        self.executor.close()
+        self._by_loop.clear()
+
+    def mailbox(self) -> Mailbox:
+        """Where the executor's outcomes for the running loop arrive."""
+        return self._on_loop()[0]
+
+    def requests(self) -> asyncio.Semaphore:
+        """The running loop's share of requests to stores; hold one for the time of one request and for nothing else."""
+        return self._on_loop()[1]
+
+    def _on_loop(self) -> tuple[Mailbox, asyncio.Semaphore]:
+        loop = asyncio.get_running_loop()
+        mine = self._by_loop.get(loop)
+        if mine is None:
+            forget_closed(self._by_loop)
+            mine = self._by_loop[loop] = (Mailbox(loop), asyncio.Semaphore(self.concurrency))
+        return mine
+
+    async def call(self, function: Callable[..., T], *args: Any) -> T:
+        """The result of ``function(*args)``, run by the executor."""
+        return await call(self.executor, self.mailbox(), function, *args)
+
+    def window(self, chunk_nbytes: int, concurrency: int | None = None, memory: int | None = None) -> int:
+        """How many chunks of ``chunk_nbytes`` may be in flight at once; at least one."""
+        most = (self.memory if memory is None else memory) // max(1, chunk_nbytes)
+        return max(1, min(self.concurrency if concurrency is None else concurrency, most))
+
+
+def forget_closed(by_loop: dict[asyncio.AbstractEventLoop, Any]) -> list[Any]:
+    """Take out, and answer, what belongs to loops that have been closed."""
+    return [by_loop.pop(loop) for loop in list(by_loop) if loop.is_closed()]
+
+
+_default_engines: dict[asyncio.AbstractEventLoop, tuple[Engine, AsyncGenerator[None, None]]] = {}
+
+
+def default_engine() -> Engine:
+    """The engine of the running loop, for those who pass none; it is closed when the loop shuts down."""
+    loop = asyncio.get_running_loop()
+    found = _default_engines.get(loop)
+    if found is not None:
+        return found[0]
+    for engine, _ in forget_closed(_default_engines):  # loops that were closed without being shut down
+        engine.executor.close()
+    engine = Engine()
+    # Loops close the asynchronous generators that were begun on them; one that is suspended there closes the engine.
+    lifetime = close_with_loop(loop, engine)
+    try:
+        lifetime.asend(None).send(None)
+    except StopIteration:
+        _default_engines[loop] = engine, lifetime
+    return engine
+
+
+async def close_with_loop(loop: asyncio.AbstractEventLoop, engine: Engine) -> AsyncGenerator[None, None]:
+    """Sleep until the loop shuts down, then close its engine."""
+    try:
+        yield
+    finally:
+        _default_engines.pop(loop, None)
+        await engine.aclose()

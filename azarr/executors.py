@@ -1,0 +1,185 @@
+"""Codec executors: where chunks are encoded and decoded, so that the event loop never does.
+
+A job is a plain call. Its outcome comes back to the loop through a ``Mailbox``, which wakes the loop once for many outcomes:
+no task, future or hop is spent on a single chunk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections import deque
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Any, Protocol, TypeVar, cast
+
+T = TypeVar("T")
+OnDone = Callable[[Any, BaseException | None], None]
+"""Called on the loop with a job's result and ``None``, or with ``None`` and its error."""
+
+
+class Mailbox:
+    """Carries outcomes from worker threads to one event loop."""
+
+    __slots__ = ("_armed", "_loop", "_outcomes")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._outcomes: deque[tuple[OnDone, Any, BaseException | None]] = deque()
+        self._armed = False
+
+    def post(self, on_done: OnDone, result: object, error: BaseException | None) -> None:
+        """Have ``on_done`` called on the loop soon; from any thread. Lost where the loop has been closed, as nobody is left to care."""
+        self._outcomes.append((on_done, result, error))
+        # Armed too often is harmless, too rarely is not: the loop disarms before it empties the box.
+        if not self._armed:
+            self._armed = True
+            try:
+                self._loop.call_soon_threadsafe(self._deliver)
+            except RuntimeError:
+                self._outcomes.clear()
+
+    def _deliver(self) -> None:
+        self._armed = False
+        outcomes = self._outcomes
+        while outcomes:
+            on_done, result, error = outcomes.popleft()
+            on_done(result, error)
+
+
+class CodecExecutor(Protocol):
+    """Runs jobs somewhere. ``function`` and ``args`` describe the job, so that an executor may also carry it to another process."""
+
+    workers: int
+    """How many jobs run at once; 0 where they run on the loop itself."""
+
+    def submit(self, mailbox: Mailbox, on_done: OnDone, function: Callable[..., Any], *args: Any) -> None:
+        """Have ``function(*args)`` run, and ``on_done`` called on the mailbox's loop once it has."""
+
+    def close(self) -> None:
+        """Take no more jobs. Those that are under way come to their end; nothing is left behind after that."""
+
+
+class Reply:
+    """The outcome of one job, awaited by one task."""
+
+    __slots__ = ("_ended", "_loop", "finished", "future")
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.future: asyncio.Future[Any] = self._loop.create_future()
+        self.finished = False
+        self._ended: asyncio.Future[None] | None = None
+
+    def __call__(self, result: object, error: BaseException | None) -> None:
+        self.finished = True
+        if self._ended is not None and not self._ended.done():
+            self._ended.set_result(None)
+        if self.future.done():
+            return
+        if error is None:
+            self.future.set_result(result)
+        else:
+            self.future.set_exception(error)
+
+    async def ended(self) -> None:
+        """Wait until the job has come to its end, however often the waiting task is cancelled meanwhile."""
+        while not self.finished:
+            self._ended = self._loop.create_future()
+            try:
+                await self._ended
+            except asyncio.CancelledError:
+                continue
+
+
+async def call(executor: CodecExecutor, mailbox: Mailbox, function: Callable[..., T], *args: Any) -> T:
+    """The result of one job. Where the caller is cancelled, the job still comes to its end before the cancellation goes on."""
+    reply = Reply()
+    executor.submit(mailbox, reply, function, *args)
+    try:
+        return cast("T", await reply.future)
+    except asyncio.CancelledError:
+        await reply.ended()
+        raise
+
+
+class InlineExecutor:
+    """Runs jobs on the loop, one after another: for tests, and for chunks so small that nothing else pays."""
+
+    workers = 0
+
+    def submit(self, mailbox: Mailbox, on_done: OnDone, function: Callable[..., Any], *args: Any) -> None:
+        """Run the job now; its outcome still comes through the mailbox, as it does from threads."""
+        mailbox.post(on_done, *outcome(function, args))
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+class ThreadExecutor:
+    """Runs jobs in private threads that a plain queue feeds. Codecs release the interpreter lock, so threads use every core.
+
+    ``workers`` defaults to the processors that this process may use, at most 32. Threads start with the first job.
+    """
+
+    def __init__(self, workers: int | None = None) -> None:
+        self.workers = workers if workers is not None else min(32, available_processors())
+        if self.workers < 1:
+            raise ValueError(f"an executor of threads needs at least one worker, not {self.workers}")
+        self._jobs: SimpleQueue[tuple[Mailbox, OnDone, Callable[..., Any], tuple[Any, ...]] | None] = SimpleQueue()
+        self._mutex = threading.Lock()
+        self._threads: list[threading.Thread] = []
+        self._closed = False
+
+    def submit(self, mailbox: Mailbox, on_done: OnDone, function: Callable[..., Any], *args: Any) -> None:
+        """Have the job run in a worker; ``RuntimeError`` once the executor is closed."""
+        if len(self._threads) < self.workers or self._closed:
+            self._start()
+        self._jobs.put((mailbox, on_done, function, args))
+
+    def close(self) -> None:
+        """Let the workers finish what was submitted, then end; does not wait for them."""
+        with self._mutex:
+            if not self._closed:
+                self._closed = True
+                for _ in self._threads:
+                    self._jobs.put(None)
+
+    def join(self) -> None:
+        """Wait until the workers of a closed executor have ended. Blocks: not for the loop."""
+        for thread in self._threads:
+            thread.join()
+
+    def _start(self) -> None:
+        with self._mutex:
+            if self._closed:
+                raise RuntimeError("this engine is closed; open the array with another one, or without")
+            if len(self._threads) < self.workers:
+                # Daemons, as a loop that is never closed must not keep the interpreter from ending.
+                thread = threading.Thread(target=work, args=(self._jobs,), name=f"azarr-{len(self._threads)}", daemon=True)
+                thread.start()
+                self._threads.append(thread)
+
+
+def work(jobs: SimpleQueue[tuple[Mailbox, OnDone, Callable[..., Any], tuple[Any, ...]] | None]) -> None:
+    """What a worker thread does all its life. It holds on to nothing of a job while it waits for the next one."""
+    while (job := jobs.get()) is not None:
+        mailbox, on_done, function, args = job
+        mailbox.post(on_done, *outcome(function, args))
+        del job, mailbox, on_done, function, args
+
+
+def outcome(function: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Any, BaseException | None]:
+    """The result of a job and ``None``, or ``None`` and its error: a worker outlives whatever a job raises."""
+    try:
+        return function(*args), None
+    except BaseException as error:  # noqa: BLE001 - handed to whoever awaits the job
+        return None, error
+
+
+def available_processors() -> int:
+    """How many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,125 @@
+"""Locks by key, so that two writers of one chunk wait for each other whatever thread or event loop they run in."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import weakref
+from collections import deque
+from collections.abc import AsyncIterator, Hashable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+
+class Waiter:
+    """Somebody in the queue for a key: a thread, or a task on some loop."""
+
+    __slots__ = ("_event", "_future", "_loop", "granted")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        self.granted = False
+        self._loop = loop
+        self._future = None if loop is None else loop.create_future()
+        self._event = threading.Event() if loop is None else None
+
+    def grant(self) -> bool:
+        """Hand over the lock; ``False`` where the waiter's loop is gone."""
+        self.granted = True
+        if self._event is not None:
+            self._event.set()
+        elif self._loop is not None and self._future is not None:
+            try:
+                self._loop.call_soon_threadsafe(self._wake)
+            except RuntimeError:
+                return False
+        return True
+
+    def _wake(self) -> None:
+        if self._future is not None and not self._future.done():
+            self._future.set_result(None)
+
+    def wait_blocking(self) -> None:
+        """Block the thread until the lock is granted."""
+        if self._event is not None:
+            self._event.wait()
+
+    async def wait(self) -> None:
+        """Wait on the loop until the lock is granted."""
+        if self._future is not None:
+            await self._future
+
+
+class KeyedLocks:
+    """One lock for every key that somebody holds; first come, first served. Keys nobody holds cost nothing."""
+
+    def __init__(self) -> None:
+        self._mutex = threading.Lock()
+        self._queues: dict[str, deque[Waiter]] = {}
+
+    @asynccontextmanager
+    async def hold(self, key: str) -> AsyncIterator[None]:
+        """Hold the lock of ``key`` in a task."""
+        waiter = self._enter(key, asyncio.get_running_loop())
+        if waiter is not None:
+            try:
+                await waiter.wait()
+            except asyncio.CancelledError:
+                self._leave(key, waiter)
+                raise
+        try:
+            yield
+        finally:
+            self._release(key)
+
+    @contextmanager
+    def hold_blocking(self, key: str) -> Iterator[None]:
+        """Hold the lock of ``key`` in a thread."""
+        waiter = self._enter(key, None)
+        if waiter is not None:
+            waiter.wait_blocking()
+        try:
+            yield
+        finally:
+            self._release(key)
+
+    def _enter(self, key: str, loop: asyncio.AbstractEventLoop | None) -> Waiter | None:
+        with self._mutex:
+            queue = self._queues.get(key)
+            if queue is None:
+                self._queues[key] = deque()
+                return None
+            waiter = Waiter(loop)
+            queue.append(waiter)
+            return waiter
+
+    def _leave(self, key: str, waiter: Waiter) -> None:
+        """Give up waiting; a lock that was granted meanwhile goes on to the next in the queue."""
+        with self._mutex:
+            if not waiter.granted:
+                self._queues[key].remove(waiter)
+                return
+        self._release(key)
+
+    def _release(self, key: str) -> None:
+        with self._mutex:
+            queue = self._queues[key]
+            while queue:
+                if queue.popleft().grant():
+                    return
+            del self._queues[key]
+
+
+_locks: weakref.WeakValueDictionary[Hashable, KeyedLocks] = weakref.WeakValueDictionary()
+_locks_mutex = threading.Lock()
+
+
+def locks_of(store: object) -> KeyedLocks:
+    """The locks of the data behind ``store``: the same for every store object of this process that says it has the same ``identity``.
+
+    The one thing azarr shares between all users of a process, since writers who know nothing of each other must meet somewhere.
+    """
+    identity: Hashable = getattr(store, "identity", None) or ("object", id(store))
+    with _locks_mutex:
+        locks = _locks.get(identity)
+        if locks is None:
+            locks = _locks[identity] = KeyedLocks()
+        return locks

@@ -1,0 +1,161 @@
+"""Reading: from encoded chunks into one array, or into a stream of chunks.
+
+A store whose calls block is read inside the worker that decodes, so that fetching, decoding and placing a run of chunks is one job.
+Any other store is read on the loop, in tasks, and only the decoding goes to a worker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+
+import numpy as np
+
+from azarr.chunk_sources import RUN_NBYTES, Batch, ChunkSource
+from azarr.codecs import scratch
+from azarr.codecs.base import bytes_of
+from azarr.codecs.pipeline import CodecPipeline
+from azarr.engine import Engine
+from azarr.errors import CodecError
+from azarr.projections import Run
+from azarr.selection import Selection
+from azarr.stores.base import BlockingStore
+from azarr.types import Array, Buffer, Coords
+from azarr.window import TaskRunner, Window, WorkerRunner
+
+Fetched = Iterable[tuple[int, Buffer | None]]
+
+REQUEST_NBYTES = 8 * 2**20
+"""Decoded bytes of one shard that one task fetches and one job decodes, where the store is read on the loop."""
+
+AHEAD = 4
+"""Jobs for each worker that wait while it works: enough to keep it busy while the loop is held up elsewhere."""
+
+
+async def read(source: ChunkSource, selection: Selection, out: Array, engine: Engine) -> None:
+    """Fill ``out`` (every axis of the array, dropped ones with length 1) with what ``selection`` names."""
+    source = source.operation()
+    pipeline, nbytes = source.pipeline, max(1, source.pipeline.spec.nbytes)
+    if isinstance(source.store, BlockingStore):
+        batches = source.batches(selection, request_nbytes=RUN_NBYTES, ordered=True)
+        first = next(batches, None)
+        if first is None:
+            return
+        job = partial(read_batch, source, out)
+        second = next(batches, None)
+        if second is None:
+            await engine.call(job, first)
+            return
+        limit = AHEAD * max(1, engine.executor.workers)
+        await Window(chain(first, second, batches), WorkerRunner(engine.executor, engine.mailbox(), job), limit).drain()
+        return
+    requests = engine.requests()
+
+    async def fetch_and_place(batch: Batch) -> None:
+        chunks = await source.fetch(batch, requests)
+        await engine.call(place_batch, pipeline, out, batch, chunks)
+
+    request_nbytes = min(REQUEST_NBYTES, engine.memory)
+    largest = max(1, min(request_nbytes // nbytes, count_in_unit(source)))
+    # more tasks than requests, so that chunks that wait for a worker do not keep the store waiting
+    window = engine.window(nbytes * largest, engine.concurrency + 2 * max(1, engine.executor.workers))
+    batches = source.batches(selection, request_nbytes=request_nbytes if largest > 1 else 0, ordered=False)
+    await Window(batches, TaskRunner(fetch_and_place), window).drain()
+
+
+def chain(first: Batch, second: Batch, rest: Iterator[Batch]) -> Iterator[Batch]:
+    """All the batches, after a look at the first two."""
+    yield first
+    yield second
+    yield from rest
+
+
+def count_in_unit(source: ChunkSource) -> int:
+    """How many chunks one key holds."""
+    count = 1
+    for outer, inner in zip(source.unit_shape, source.pipeline.spec.shape, strict=True):
+        count *= outer // inner
+    return count
+
+
+def read_batch(source: ChunkSource, out: Array, batch: Batch) -> None:
+    """Fetch and place a batch; for workers, on a blocking store."""
+    raw = source.pipeline.direct and not source.pipeline.compressed
+    for run in batch:
+        if run.full and raw:
+            place_full_run(source.pipeline, out, run, partial(source.copy_blocking, run))
+        else:
+            place_run(source.pipeline, out, run, source.fetch_blocking(run))
+
+
+def place_batch(pipeline: CodecPipeline, out: Array, batch: Batch, chunks: list[Buffer | None]) -> None:
+    """Place a batch that has been fetched."""
+    position = 0
+    for run in batch:
+        place_run(pipeline, out, run, enumerate(chunks[position : position + run.length]))
+        position += run.length
+
+
+def place_run(pipeline: CodecPipeline, out: Array, run: Run, fetched: Fetched) -> None:
+    """Decode the chunks of ``run`` to where they belong in ``out``."""
+    if run.full and pipeline.direct and out.dtype == pipeline.spec.dtype:
+        place_full_run(pipeline, out, run, partial(decode_run, pipeline, run, fetched))
+        return
+    projections = list(run.projections())
+    for number, data in fetched:
+        projection = projections[number]
+        if data is None:
+            out[projection.out] = pipeline.spec.fill_value
+        else:
+            chunk = located(pipeline.decode_scratch, data, projection.coords)
+            out[projection.out] = chunk[projection.chunk]
+
+
+def located(decode: Callable[[Buffer], Array], data: Buffer, coords: Coords) -> Array:
+    """The decoded chunk; an error says which chunk it is about."""
+    try:
+        return decode(data)
+    except CodecError as error:
+        error.coords = error.coords or coords
+        raise
+
+
+def place_full_run(pipeline: CodecPipeline, out: Array, run: Run, fill: Callable[[memoryview], list[int]]) -> None:
+    """Put whole chunks into ``out``: in place where their memory lies in one piece there, else through scratch memory that is
+    scattered once for the whole run. ``fill`` fills the chunks' memory and answers which of them are not stored.
+    """
+    view = chunks_view(out, run, pipeline.spec.shape)
+    target = view
+    if not view.flags.c_contiguous or view.dtype != pipeline.spec.dtype:
+        memory = scratch.decoded.reserve(view.size * pipeline.spec.dtype.itemsize)
+        target = np.frombuffer(memory, pipeline.spec.dtype).reshape(view.shape)
+    missing = fill(bytes_of(target))
+    for number in missing:
+        target[number] = pipeline.spec.fill_value
+    if target is not view:
+        np.copyto(view, target)
+
+
+def chunks_view(out: Array, run: Run, chunk_shape: tuple[int, ...]) -> Array:
+    """The part of ``out`` that ``run`` is, with the chunks along a first axis of its own; always a view."""
+    part = out[run.out]
+    if run.length == 1:
+        return part.reshape((1, *chunk_shape)) if part.flags.c_contiguous else part[np.newaxis]
+    axis = run.axis
+    split = part.reshape((*part.shape[:axis], run.length, chunk_shape[axis], *part.shape[axis + 1 :]))
+    return split.transpose((axis, *range(axis), *range(axis + 1, split.ndim)))
+
+
+def decode_run(pipeline: CodecPipeline, run: Run, fetched: Fetched, memory: memoryview) -> list[int]:
+    """Decode chunks side by side into ``memory``; which of them are not stored."""
+    nbytes, decode, missing, number = pipeline.spec.nbytes, pipeline.decode_bytes_into, [], 0
+    try:
+        for number, data in fetched:
+            if data is None:
+                missing.append(number)
+            else:
+                decode(data, memory[number * nbytes : (number + 1) * nbytes])
+    except CodecError as error:
+        error.coords = error.coords or run.chunk_coords()[number]
+        raise
+    return missing

@@ -1,0 +1,100 @@
+"""What a store is (Zarr v3 core, "Stores"): a mapping from keys to bytes that is read, written and listed.
+
+Keys are ``/``-separated and relative: no leading or trailing ``/``, no empty, ``.`` or ``..`` segment. A prefix is empty or ends in ``/``.
+Stores hold configuration only, so that one store serves any number of event loops, and they are picklable where their content allows.
+
+**Missing is not failing**: ``get`` answers ``None`` only for a key that is proven absent; whatever else goes wrong raises.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import Protocol, TypeAlias, runtime_checkable
+
+from azarr.errors import StoreError
+from azarr.types import Buffer, ByteRange, Listing, Suffix
+
+Request: TypeAlias = ByteRange | Suffix | None
+"""Which part of a value is wanted; ``None`` is all of it."""
+
+Reserve: TypeAlias = Callable[[int], memoryview]
+"""Hands out scratch memory of at least so many bytes, valid until it is called again in the same thread."""
+
+
+@runtime_checkable
+class ReadableStore(Protocol):
+    """A store that values can be read from."""
+
+    async def get(self, key: str, byte_range: Request = None) -> Buffer | None:
+        """The value at ``key``, or the part of it that ``byte_range`` names; ``None`` only where the key is proven absent.
+
+        A range that ends beyond the value is cut at its end; one that starts beyond it is empty.
+        """
+
+
+@runtime_checkable
+class WritableStore(Protocol):
+    """A store that values can be written to and erased from."""
+
+    async def set(self, key: str, value: Buffer) -> None:
+        """Store ``value`` at ``key``, replacing what was there; others see the old value or the new one, never a mixture."""
+
+    async def erase(self, key: str) -> None:
+        """Remove ``key``; fine where it is absent."""
+
+    async def erase_prefix(self, prefix: str) -> None:
+        """Remove every key that starts with ``prefix``."""
+
+
+@runtime_checkable
+class ListableStore(Protocol):
+    """A store that knows its keys."""
+
+    def list_prefix(self, prefix: str = "") -> AsyncIterator[str]:
+        """Every key that starts with ``prefix``, in no particular order."""
+
+    async def list_dir(self, prefix: str = "") -> Listing:
+        """The keys and prefixes directly below ``prefix``, sorted."""
+
+
+@runtime_checkable
+class Store(ReadableStore, WritableStore, ListableStore, Protocol):
+    """A store that can do everything."""
+
+
+@runtime_checkable
+class BlockingStore(Protocol):
+    """A store whose calls take microseconds and need no event loop: memory, local files.
+
+    azarr then fetches and decodes in one go inside a worker thread, many chunks a job. The methods are called from several threads.
+    """
+
+    def get_blocking(self, key: str, byte_range: Request = None, reserve: Reserve | None = None) -> Buffer | None:
+        """As ``get``. Where a copy has to be made anyway it may be made into memory from ``reserve``."""
+
+    def get_into(self, key: str, out: memoryview) -> int | None:
+        """Copy the value into ``out`` and answer its size, ``None`` where it is absent; a longer value answers ``len(out) + 1``."""
+
+    def set_blocking(self, key: str, value: Buffer) -> None:
+        """As ``set``."""
+
+    def erase_blocking(self, key: str) -> None:
+        """As ``erase``."""
+
+
+def check_key(key: str) -> str:
+    """``key`` itself; ``StoreError`` where it is not a legal key and might leave the root of a store."""
+    if not key or key[0] == "/" or key[-1] == "/" or "//" in key or "\\" in key or "\0" in key:
+        raise StoreError(f"{key!r} is not a key: keys are relative, '/'-separated, and have no empty segment, backslash or NUL", key=key)
+    if "." in key and not {".", ".."}.isdisjoint(key.split("/")):
+        raise StoreError(f"{key!r} is not a key: the segments '.' and '..' are not allowed", key=key)
+    return key
+
+
+def check_prefix(prefix: str) -> str:
+    """``prefix`` itself; ``StoreError`` unless it is empty or a legal key with a ``/`` at its end."""
+    if prefix:
+        if prefix[-1] != "/":
+            raise StoreError(f"{prefix!r} is not a prefix: it must end in '/'", key=prefix)
+        check_key(prefix[:-1])
+    return prefix

@@ -1,0 +1,78 @@
+"""A store around a store that answers late, as one behind a network does."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Hashable
+from contextlib import asynccontextmanager
+
+from azarr.stores.base import Request, Store
+from azarr.types import Buffer, Listing
+
+
+class LatencyStore(Store):
+    """``store``, but every request waits ``seconds`` first, and up to ``jitter`` seconds more.
+
+    It stands in for networked stores in tests and measurements, so it has no blocking face even where ``store`` has one. A whole
+    listing is one request. With ``seed`` the waiting times are the same in every run.
+
+    ``requests`` counts the requests so far, ``in_flight`` those under way, ``max_in_flight`` the most that ever were.
+    """
+
+    def __init__(self, store: Store, seconds: float, *, jitter: float = 0.0, seed: int | None = None) -> None:
+        if seconds < 0 or jitter < 0:
+            raise ValueError(f"seconds and jitter must not be negative, not {seconds} and {jitter}")
+        self.requests = 0
+        self.in_flight = 0
+        self.max_in_flight = 0
+        self._store = store
+        self._seconds = seconds
+        self._jitter = jitter
+        self._random = random.Random(seed)  # noqa: S311 - waiting times are no secret
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._store!r}, {self._seconds}, jitter={self._jitter})"
+
+    @property
+    def identity(self) -> Hashable:
+        """That of the store around which this one is, for the data are the same."""
+        return getattr(self._store, "identity", ("latency", id(self._store)))
+
+    async def get(self, key: str, byte_range: Request = None) -> Buffer | None:
+        async with self._request():
+            return await self._store.get(key, byte_range)
+
+    async def set(self, key: str, value: Buffer) -> None:
+        async with self._request():
+            await self._store.set(key, value)
+
+    async def erase(self, key: str) -> None:
+        async with self._request():
+            await self._store.erase(key)
+
+    async def erase_prefix(self, prefix: str) -> None:
+        async with self._request():
+            await self._store.erase_prefix(prefix)
+
+    async def list_prefix(self, prefix: str = "") -> AsyncIterator[str]:
+        # Collected first: a request that stayed open while the consumer works would count as in flight for all that time.
+        async with self._request():
+            keys = [key async for key in self._store.list_prefix(prefix)]
+        for key in keys:
+            yield key
+
+    async def list_dir(self, prefix: str = "") -> Listing:
+        async with self._request():
+            return await self._store.list_dir(prefix)
+
+    @asynccontextmanager
+    async def _request(self) -> AsyncIterator[None]:
+        self.requests += 1
+        self.in_flight += 1
+        self.max_in_flight = max(self.max_in_flight, self.in_flight)
+        try:
+            await asyncio.sleep(self._seconds + self._random.uniform(0, self._jitter))
+            yield
+        finally:
+            self.in_flight -= 1

@@ -1,0 +1,92 @@
+"""A store that keeps its values in memory."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+from azarr.stores.base import BlockingStore, Request, Reserve, Store, check_key, check_prefix
+from azarr.types import Buffer, ByteRange, Listing
+
+
+class MemoryStore(Store, BlockingStore):
+    """A store whose values live in this object and go with it.
+
+    ``values`` fill it at the start; they are copied. Single operations are safe from several threads, listings see the keys of one
+    moment. Two stores are equal only where they are the same object; a pickled copy takes the values along and goes its own way.
+    """
+
+    def __init__(self, values: Mapping[str, Buffer] | None = None) -> None:
+        self._values = {check_key(key): bytes(value) for key, value in (values or {}).items()}
+
+    def __repr__(self) -> str:
+        count = len(self._values)
+        return f"<{type(self).__name__} {count} {'key' if count == 1 else 'keys'}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle a snapshot, so that other threads may go on writing."""
+        return type(self), (self._values.copy(),)
+
+    @property
+    def identity(self) -> tuple[str, int]:
+        """Equal for two stores only where they hold the same values: here, where they are one object."""
+        return "memory", id(self)
+
+    async def get(self, key: str, byte_range: Request = None) -> Buffer | None:
+        return self.get_blocking(key, byte_range)
+
+    async def set(self, key: str, value: Buffer) -> None:
+        self.set_blocking(key, value)
+
+    async def erase(self, key: str) -> None:
+        self.erase_blocking(key)
+
+    async def erase_prefix(self, prefix: str) -> None:
+        for key in self._keys(prefix):
+            self._values.pop(key, None)
+
+    async def list_prefix(self, prefix: str = "") -> AsyncIterator[str]:
+        for key in self._keys(prefix):
+            yield key
+
+    async def list_dir(self, prefix: str = "") -> Listing:
+        keys: list[str] = []
+        prefixes: set[str] = set()
+        for key in self._keys(prefix):
+            end = key.find("/", len(prefix))
+            if end < 0:
+                keys.append(key)
+            else:
+                prefixes.add(key[: end + 1])
+        return Listing(keys=tuple(sorted(keys)), prefixes=tuple(sorted(prefixes)))
+
+    def get_blocking(self, key: str, byte_range: Request = None, reserve: Reserve | None = None) -> Buffer | None:
+        # A part is a view of the value: nothing is copied, so memory from ``reserve`` is never needed.
+        del reserve
+        value = self._values.get(check_key(key))
+        if value is None or byte_range is None:
+            return value
+        if isinstance(byte_range, ByteRange):
+            return memoryview(value)[byte_range.start : byte_range.stop]
+        return memoryview(value)[max(0, len(value) - byte_range.nbytes) :]
+
+    def get_into(self, key: str, out: memoryview) -> int | None:
+        value = self._values.get(check_key(key))
+        if value is None:
+            return None
+        if len(value) > len(out):
+            return len(out) + 1
+        out[: len(value)] = value
+        return len(value)
+
+    def set_blocking(self, key: str, value: Buffer) -> None:
+        # ``bytes`` of ``bytes`` is the same object; everything else may change later and is copied.
+        self._values[check_key(key)] = bytes(value)
+
+    def erase_blocking(self, key: str) -> None:
+        self._values.pop(check_key(key), None)
+
+    def _keys(self, prefix: str) -> list[str]:
+        check_prefix(prefix)
+        snapshot = list(self._values)
+        return [key for key in snapshot if key.startswith(prefix)] if prefix else snapshot

@@ -1,0 +1,82 @@
+"""The plain values that every floor of azarr shares: coordinates, byte ranges, listings and limits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+Buffer: TypeAlias = bytes | bytearray | memoryview
+"""Encoded bytes. Whoever receives one reads it and never writes to it."""
+
+Array: TypeAlias = npt.NDArray[Any]
+"""Decoded elements."""
+
+Coords: TypeAlias = tuple[int, ...]
+"""Where a chunk lies in its grid, one index a dimension."""
+
+JSON: TypeAlias = None | bool | int | float | str | Sequence["JSON"] | Mapping[str, "JSON"]
+
+
+@dataclass(frozen=True, slots=True)
+class ByteRange:
+    """Bytes ``start`` up to, not including, ``stop`` of a value; ``stop=None`` means up to its end."""
+
+    start: int
+    stop: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.start < 0 or (self.stop is not None and self.stop < self.start):
+            raise ValueError(f"a byte range needs 0 <= start <= stop, not {self.start}..{self.stop}")
+
+
+@dataclass(frozen=True, slots=True)
+class Suffix:
+    """The last ``nbytes`` bytes of a value, or all of it where it is shorter."""
+
+    nbytes: int
+
+    def __post_init__(self) -> None:
+        if self.nbytes < 0:
+            raise ValueError(f"a suffix needs nbytes >= 0, not {self.nbytes}")
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """One level of a store: the ``keys`` directly below a prefix, and the ``prefixes`` (each ending in ``/``)."""
+
+    keys: tuple[str, ...]
+    prefixes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What azarr accepts from a store before it refuses, because metadata and chunks may be hostile.
+
+    ``metadata_nbytes`` bounds one metadata document (16 MiB: a thousand times a usual one), ``ndim`` the dimensions of an
+    array (64, what NumPy holds), ``chunk_nbytes`` one decoded chunk (4 GiB, beyond which one chunk outgrows common machines).
+    """
+
+    metadata_nbytes: int = 16 * 2**20
+    ndim: int = 64
+    chunk_nbytes: int = 4 * 2**30
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkSpec:
+    """What a codec pipeline is bound to: the ``shape``, ``dtype`` and ``fill_value`` of one decoded chunk."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    fill_value: np.generic
+
+    @property
+    def nbytes(self) -> int:
+        """Size of one decoded chunk in bytes."""
+        size: int = self.dtype.itemsize
+        for length in self.shape:
+            size *= length
+        return size

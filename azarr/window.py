@@ -1,0 +1,247 @@
+"""A window over work: so much of it at once and no more, started lazily, and nothing of it left when the window is closed.
+
+The one concurrency primitive of azarr: reading, streaming and writing all go through it. The work is done by a runner, in worker
+threads (``WorkerRunner``) or in tasks on the loop (``TaskRunner``). A window belongs to one task; it never yields inside a task
+group or timeout (PEP 789), so the first error comes out as it is and at the place where the caller waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterator
+from functools import partial
+from typing import Any, Generic, Protocol, TypeVar
+
+from azarr.errors import StreamError
+from azarr.executors import CodecExecutor, Mailbox, OnDone
+
+T = TypeVar("T")
+R = TypeVar("R")
+T_contra = TypeVar("T_contra", contravariant=True)
+
+
+class Runner(Protocol[T_contra]):
+    """Does pieces of work, several at a time."""
+
+    def start(self, item: T_contra, on_done: OnDone) -> None:
+        """Start on ``item``; ``on_done`` is called on the loop when it is done, unless the runner has been told to stop."""
+
+    def stop(self) -> None:
+        """Start nothing any more, and give up what can be given up."""
+
+    async def stopped(self) -> None:
+        """Wait until nothing runs any more, however often the waiting task is cancelled; the cancellation then goes on."""
+
+
+class Running:
+    """How many pieces of work are under way, and a way to wait until there are none."""
+
+    __slots__ = ("_waiter", "count")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._waiter: asyncio.Future[None] | None = None
+
+    def leave(self) -> None:
+        """One piece less."""
+        self.count -= 1
+        if not self.count and self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def empty(self) -> None:
+        """Wait for the last piece. Cancelling the waiting task does not shorten the wait; it takes effect afterwards."""
+        cancelled: asyncio.CancelledError | None = None
+        while self.count:
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            except asyncio.CancelledError as error:
+                cancelled = error
+        if cancelled is not None:
+            raise cancelled
+
+
+class WorkerRunner(Generic[T, R]):
+    """Does each piece in one job of an executor. A job that has not begun when the runner stops does nothing."""
+
+    def __init__(self, executor: CodecExecutor, mailbox: Mailbox, function: Callable[[T], R]) -> None:
+        self._executor, self._mailbox, self._function = executor, mailbox, function
+        self._running = Running()
+        self._stopped = False
+
+    def start(self, item: T, on_done: OnDone) -> None:
+        self._executor.submit(self._mailbox, partial(self._finish, on_done), self._run, item)
+        self._running.count += 1
+
+    def _run(self, item: T) -> R | None:
+        return None if self._stopped else self._function(item)
+
+    def _finish(self, on_done: OnDone, result: object, error: BaseException | None) -> None:
+        if not self._stopped:
+            on_done(result, error)
+        self._running.leave()
+
+    def stop(self) -> None:
+        self._stopped = True
+
+    async def stopped(self) -> None:
+        await self._running.empty()
+
+
+class TaskRunner(Generic[T, R]):
+    """Does each piece in a task of its own; stopping cancels the tasks."""
+
+    def __init__(self, function: Callable[[T], Coroutine[Any, Any, R]]) -> None:
+        self._function = function
+        self._tasks: set[asyncio.Task[R]] = set()
+        self._running = Running()
+        self._stopped = False
+
+    def start(self, item: T, on_done: OnDone) -> None:
+        task = asyncio.get_running_loop().create_task(self._function(item))
+        self._tasks.add(task)
+        self._running.count += 1
+        task.add_done_callback(partial(self._finish, on_done))
+
+    def _finish(self, on_done: OnDone, task: asyncio.Task[R]) -> None:
+        self._tasks.discard(task)
+        # asking for the exception also keeps asyncio from complaining that nobody did
+        error = asyncio.CancelledError() if task.cancelled() else task.exception()
+        if not self._stopped:
+            on_done(None if error is not None else task.result(), error)
+        self._running.leave()
+
+    def stop(self) -> None:
+        self._stopped = True
+        for task in self._tasks:
+            task.cancel()
+
+    async def stopped(self) -> None:
+        await self._running.empty()
+
+
+class Window(Generic[T, R]):
+    """Runs ``items`` so that at most ``limit`` of their weight is outstanding, and hands out or discards their results.
+
+    An item weighs 1, or what ``weigh`` says, at most ``heaviest``. Weight is outstanding from the start of the item until its result
+    is there (``drain``), or until whoever took the result gives it back (``take`` and ``release``). One item always fits.
+    """
+
+    def __init__(
+        self,
+        items: Iterator[T],
+        runner: Runner[T],
+        limit: int,
+        *,
+        ordered: bool = False,
+        weigh: Callable[[T], int] = lambda _: 1,
+        heaviest: int = 1,
+    ) -> None:
+        self._items, self._runner, self._weigh, self._ordered = items, runner, weigh, ordered
+        self._room = limit - heaviest
+        self._outstanding = 0
+        self._started = self._finished = 0
+        self._exhausted = self._draining = self._closed = False
+        self._ready: deque[R] = deque()
+        self._early: dict[int, R | BaseException] = {}
+        self._turn = 0
+        self._error: BaseException | None = None
+        self._waiter: asyncio.Future[None] | None = None
+
+    async def drain(self) -> None:
+        """Run everything to its end; the first error comes out once nothing runs any more."""
+        self._draining = True
+        try:
+            self._fill()
+            while self._error is None and self._finished < self._started:
+                await self._wait()
+            if self._error is not None:
+                raise self._error
+        finally:
+            await self.aclose()
+
+    async def take(self) -> R:
+        """The next result, in order of the items if the window is ``ordered``; ``StopAsyncIteration`` after the last."""
+        while not self._ready:
+            if self._error is not None:
+                error = self._error
+                await self.aclose()
+                raise error
+            self._fill()
+            if self._closed or (self._exhausted and self._finished == self._started):
+                await self.aclose()
+                raise StopAsyncIteration
+            await self._wait()
+        return self._ready.popleft()
+
+    def release(self, weight: int) -> None:
+        """Give back ``weight`` of a result that was taken, and start what now fits."""
+        self._outstanding -= weight
+        self._fill()
+
+    def close(self) -> None:
+        """Start nothing any more and give up what can be given up; does not wait for the rest."""
+        self._closed = True
+        self._ready.clear()
+        self._early.clear()
+        self._runner.stop()
+        self._wake()
+
+    async def aclose(self) -> None:
+        """Close, and wait until nothing runs any more. May be called again."""
+        self.close()
+        await self._runner.stopped()
+
+    def _fill(self) -> None:
+        while not (self._exhausted or self._closed or self._error) and (self._outstanding <= self._room or not self._outstanding):
+            try:
+                item = next(self._items)
+            except StopIteration:
+                self._exhausted = True
+                return
+            weight = self._weigh(item)
+            self._runner.start(item, partial(self._on_done, self._started, weight))
+            self._outstanding += weight
+            self._started += 1
+
+    def _on_done(self, number: int, weight: int, result: R, error: BaseException | None) -> None:
+        self._finished += 1
+        if self._draining:
+            self._outstanding -= weight
+            if error is not None and self._error is None:
+                self._error = error
+            try:
+                self._fill()
+            except BaseException as failure:  # noqa: BLE001 - whatever planning raises belongs to the caller, not to the loop
+                self._error = self._error or failure
+            if self._error is not None or self._finished == self._started:
+                self._wake()
+            return
+        if self._ordered:
+            self._early[number] = result if error is None else error
+            while self._error is None and self._turn in self._early:
+                self._deliver(self._early.pop(self._turn))
+                self._turn += 1
+        else:
+            self._deliver(result if error is None else error)
+        self._wake()
+
+    def _deliver(self, outcome: R | BaseException) -> None:
+        if not isinstance(outcome, BaseException):
+            self._ready.append(outcome)
+        elif self._error is None:
+            self._error = outcome
+
+    async def _wait(self) -> None:
+        if self._waiter is not None:
+            raise StreamError("this stream is already being waited for by another task; give each task a stream of its own")
+        self._waiter = asyncio.get_running_loop().create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)

@@ -1,0 +1,99 @@
+"""Writing: from one array into encoded chunks.
+
+What a store holds under one key (a chunk, or a shard) is rewritten as a whole, under the lock of that key: where only a part of it
+is written, the rest is read first and kept.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+
+from azarr.chunk_sources import ChunkSource
+from azarr.engine import Engine
+from azarr.errors import CodecError, WriteError
+from azarr.locks import KeyedLocks, locks_of
+from azarr.projections import Projection
+from azarr.reading import AHEAD
+from azarr.selection import Selection
+from azarr.stores.base import BlockingStore
+from azarr.types import Array, Buffer
+from azarr.window import TaskRunner, Window, WorkerRunner
+
+
+async def write(source: ChunkSource, selection: Selection, values: Array, engine: Engine) -> None:
+    """Store ``values`` (every axis of the array, dropped ones with length 1, the array's data type) where ``selection`` says."""
+    locks = locks_of(source.store)
+    nbytes = source.pipeline.spec.dtype.itemsize * int(np.prod(source.unit_shape, dtype=object))
+    if isinstance(source.store, BlockingStore):
+        job = partial(write_unit_blocking, source, locks, selection, values)
+        limit = AHEAD * max(1, engine.executor.workers)
+        await Window(source.units(selection), WorkerRunner(engine.executor, engine.mailbox(), job), limit).drain()
+    else:
+        task = partial(write_unit, source, locks, selection, values, engine)
+        await Window(source.units(selection), TaskRunner(task), engine.window(nbytes)).drain()
+
+
+def write_unit_blocking(source: ChunkSource, locks: KeyedLocks, selection: Selection, values: Array, unit: Projection) -> None:
+    """Write one unit; for workers, on a blocking store."""
+    key, store = source.key(unit.coords), source.store
+    with locks.hold_blocking(key):
+        old = None if unit.covers else store.get_blocking(key)
+        new = updated(source, old, unit, selection, values)
+        if new is None:
+            store.erase_blocking(key)
+        else:
+            store.set_blocking(key, new)
+
+
+async def write_unit(
+    source: ChunkSource, locks: KeyedLocks, selection: Selection, values: Array, engine: Engine, unit: Projection
+) -> None:
+    """Write one unit, with the requests on the loop and the codecs in a worker."""
+    key, store, requests = source.key(unit.coords), source.store, engine.requests()
+    async with locks.hold(key):
+        old = None
+        if not unit.covers:
+            async with requests:
+                old = await store.get(key)
+        new = await engine.call(updated, source, old, unit, selection, values)
+        async with requests:
+            await (store.erase(key) if new is None else store.set(key, new))
+
+
+def updated(source: ChunkSource, old: Buffer | None, unit: Projection, selection: Selection, values: Array) -> Buffer | None:
+    """The new value of a unit; an error says which unit it is about."""
+    try:
+        return source.update(old, unit, selection, values)
+    except CodecError as error:
+        error.coords = error.coords or unit.coords
+        raise
+
+
+def conform(value: object, dtype: np.dtype[np.generic], shape: tuple[int, ...]) -> Array:
+    """``value`` with the data type and shape of what it is written to, broadcast as NumPy does.
+
+    Raises ``WriteError`` where the shape does not broadcast, where the kind of data does not fit (complex to real, real to whole
+    numbers, numbers to text), and where a whole number is out of range: a write never changes numbers silently, except that
+    floating-point numbers are rounded to the array's precision.
+    """
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise WriteError(f"the value is not an array: {error}") from error
+    try:
+        array = np.broadcast_to(array, shape)
+    except ValueError:
+        raise WriteError(f"a value of shape {array.shape} does not broadcast to the selected shape {shape}") from None
+    if array.dtype == dtype:
+        return array
+    whole = array.dtype.kind in "iu" and dtype.kind in "iu"
+    if not whole and not np.can_cast(array.dtype, dtype, "same_kind"):
+        raise WriteError(f"a value of data type {array.dtype} does not fit into {dtype}; convert it yourself, with astype, if that is meant")
+    if whole and array.size and not np.can_cast(array.dtype, dtype, "safe"):
+        limits = np.iinfo(dtype)  # type: ignore[type-var]  # a data type of whole numbers, by its kind
+        low, high = int(array.min()), int(array.max())
+        if low < limits.min or high > limits.max:
+            raise WriteError(f"values from {low} to {high} do not fit into {dtype}, which holds {limits.min} to {limits.max}")
+    return array

@@ -1,0 +1,74 @@
+"""azarr in the peer benchmark: what a careful user of azarr would write, with default settings."""
+
+import asyncio
+
+
+class Azarr(pb.Adapter):
+    def load(self):
+        import azarr
+
+        self.az = azarr
+
+    def prepare(self, h):
+        import blosc2  # noqa: F401 - the other peers load their codecs beforehand, too
+        import zstandard  # noqa: F401
+
+    def open(self, path):
+        return asyncio.run(self.az.open_array(path))
+
+    def read_all(self, h):
+        return asyncio.run(h.read())
+
+    def read_sel(self, h, sel):
+        return asyncio.run(h[sel].read())
+
+    def read_many(self, h, sels, limit, consume):
+        async def main():
+            async def one(i):
+                consume(i, await h[sels[i]])
+
+            return await pb.window(len(sels), limit, one)
+
+        return asyncio.run(main())
+
+    def write(self, path, data, chunks, shards):
+        async def main():
+            codec = self.az.codecs.Zstd(level=3)
+            array = await self.az.create_array(
+                path, shape=data.shape, dtype=data.dtype, chunks=chunks, shards=shards, compressors=[codec], fill_value=0
+            )
+            await array.write(data)
+
+        asyncio.run(main())
+
+
+class AzarrStream(Azarr):
+    """The same, with the stream where a task reads every chunk of an array."""
+
+    def read_many(self, h, sels, limit, consume):
+        if len(sels) != h.nchunks:
+            return super().read_many(h, sels, limit, consume)
+
+        async def main():
+            import time
+
+            latencies, clock = [], time.perf_counter
+            async with h.stream_chunks(concurrency=limit) as chunks:
+                began = clock()
+                async for number, chunk in numbered(chunks):
+                    latencies.append(clock() - began)
+                    consume(number, chunk.data)
+                    began = clock()
+            return latencies
+
+        return asyncio.run(main())
+
+
+async def numbered(chunks):
+    number = 0
+    async for chunk in chunks:
+        yield number, chunk
+        number += 1
+
+
+VARIANTS = {"azarr": (Azarr, {}), "azarr-stream": (AzarrStream, {})}

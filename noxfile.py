@@ -1,0 +1,99 @@
+"""The project's tasks: `nox` runs the tests, `nox --list` shows the rest, `nox -s lint -- --fix` hands arguments on.
+
+Each session works in an environment of its own, with the interpreter that runs nox; only `interop` and `bench` look for a Python 3.12 or
+later, which the newest of azarr's peers need.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2026.2"
+nox.options.sessions = ["tests"]
+nox.options.error_on_missing_interpreters = True
+nox.options.download_python = "never"
+
+PROJECT = nox.project.load_toml("pyproject.toml")
+DEMO_DATA = "pvlib>=0.11"  # wanted for one data file, hence installed without what it depends on
+PEERS = ["zarr>=3.4", "zarrs", "zarrista", "tensorstore", "obstore", "google-crc32c", "psutil", "aiohttp"]
+
+
+def install(session: nox.Session, *groups: str, extra: str = "") -> None:
+    """Install azarr with one of its extras, and dependency groups."""
+    requirements = nox.project.dependency_groups(PROJECT, *groups) if groups else ()
+    session.install(f".[{extra}]" if extra else ".", *requirements)
+
+
+def install_demo(session: nox.Session, *groups: str) -> None:
+    """Install azarr with all that examples and demo need."""
+    install(session, *groups, extra="demo")
+    session.install("--no-deps", DEMO_DATA)
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """Turn a real global data set into a Zarr array, stream it back, check it and draw a map (into demo-output/)."""
+    install_demo(session)
+    session.run("python", "examples/linke_turbidity.py", *(session.posargs or ["--output", "demo-output"]))
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run the test suite, with the examples, the documentation's code and, where it is found, the conformance corpus."""
+    install_demo(session, "tests")
+    session.run("pytest", "--ignore=tests/interop", "--ignore=tests/emulators", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style and formatting; `-- --fix` mends what can be mended."""
+    session.install(*nox.project.dependency_groups(PROJECT, "lint"))
+    session.run("ruff", "check", *session.posargs, ".")
+    session.run("ruff", "format", *([] if "--fix" in session.posargs else ["--diff"]), ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check the types, strictly."""
+    install_demo(session, "types")
+    session.run("mypy", *session.posargs)
+
+
+@nox.session(python=">=3.12")
+def interop(session: nox.Session) -> None:
+    """Exchange arrays with zarr-python and TensorStore, in both directions."""
+    install(session, "interop")
+    session.run("pytest", "tests/interop", *session.posargs)
+
+
+@nox.session
+def emulators(session: nox.Session) -> None:
+    """Run the tests that talk to real servers."""
+    if not Path("tests/emulators").is_dir():
+        session.log("This release has no networked stores, hence no servers to test against.")
+        return
+    install(session, "tests")
+    session.run("pytest", "tests/emulators", *session.posargs)
+
+
+@nox.session(python=">=3.12")
+def bench(session: nox.Session) -> None:
+    """Measure azarr beside its peers; needs PEERBENCH, the folder of the peer benchmark (see bench/README.md)."""
+    peerbench = os.environ.get("PEERBENCH")
+    if not peerbench:
+        session.error("set PEERBENCH to a checkout of the peer benchmark; bench/README.md says how")
+    session.install(".", *PEERS)
+    script, *arguments = session.posargs or ["run.py", "--help"]
+    session.install(".", *PEERS)
+    Path("bench/results").mkdir(exist_ok=True)
+    session.run("python", str(Path(peerbench, script)), *arguments, env={"PEERBENCH_ADAPTERS": str(Path("bench/peers").resolve())})
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Run the code of the README and the documentation, and the examples."""
+    install_demo(session, "tests")
+    session.run("pytest", "tests/test_docs.py", "tests/test_examples.py", *session.posargs)
