@@ -101,7 +101,9 @@ class ArrayView:
             target = full.reshape(selection.shape) if selection.dropped else full
         else:
             if out.shape != selection.shape or out.dtype != self.dtype or not out.flags.writeable:
-                raise WriteError(f"out must be writable, of shape {selection.shape} and data type {self.dtype}, not {out.shape} and {out.dtype}")
+                raise WriteError(
+                    f"out must be writable, of shape {selection.shape} and data type {self.dtype}, not {out.shape} and {out.dtype}"
+                )
             target, full = out, np.expand_dims(out, selection.dropped)
         await read(self._array.source, selection, full, self._array.engine)
         return target

@@ -19,7 +19,9 @@ class RegularGrid:
 
     def __post_init__(self) -> None:
         if len(self.chunk_shape) != len(self.shape):
-            raise MetadataError(f"chunk shape {self.chunk_shape} has {len(self.chunk_shape)} dimensions where the array has {len(self.shape)}")
+            raise MetadataError(
+                f"chunk shape {self.chunk_shape} has {len(self.chunk_shape)} dimensions where the array has {len(self.shape)}"
+            )
         if any(length < 1 for length in self.chunk_shape):
             raise MetadataError(f"chunk shape {self.chunk_shape} must be at least 1 in every dimension")
 
@@ -57,7 +59,9 @@ def parse_chunk_grid(document: JSON, shape: tuple[int, ...], path: str) -> Regul
     configuration = document.get("configuration")
     chunk_shape = configuration.get("chunk_shape") if isinstance(configuration, Mapping) else None
     if not isinstance(chunk_shape, list) or any(isinstance(n, bool) or not isinstance(n, int) for n in chunk_shape):
-        raise MetadataError(f"{path}: chunk_grid.configuration.chunk_shape must be a list of whole numbers, not {chunk_shape!r:.100}", path=path)
+        raise MetadataError(
+            f"{path}: chunk_grid.configuration.chunk_shape must be a list of whole numbers, not {chunk_shape!r:.100}", path=path
+        )
     try:
         return RegularGrid(shape, tuple(chunk_shape))
     except MetadataError as error:

@@ -97,9 +97,7 @@ def encoded_or_none(pipeline: CodecPipeline, chunk: Array) -> Buffer | None:
 class PlainChunks:
     """Every chunk under a key of its own."""
 
-    def __init__(
-        self, store: ReadableStore, prefix: str, keys: ChunkKeyEncoding, pipeline: CodecPipeline, shape: tuple[int, ...]
-    ) -> None:
+    def __init__(self, store: ReadableStore, prefix: str, keys: ChunkKeyEncoding, pipeline: CodecPipeline, shape: tuple[int, ...]) -> None:
         self.store: Any = store
         self.pipeline = pipeline
         self.unit_shape = pipeline.spec.shape
@@ -332,13 +330,15 @@ def merge(ranges: Sequence[ByteRange | None]) -> Iterator[list[tuple[int, ByteRa
         yield group
 
 
-def cut(
-    data: Buffer | None, merged: list[tuple[int, ByteRange]], start: int, coords: Sequence[Coords]
-) -> Iterator[tuple[int, Buffer]]:
+def cut(data: Buffer | None, merged: list[tuple[int, ByteRange]], start: int, coords: Sequence[Coords]) -> Iterator[tuple[int, Buffer]]:
     """The chunks that ``data``, the bytes of a shard from ``start`` on, holds."""
     view = memoryview(data if data is not None else b"")
     for number, where in merged:
         stop = (where.stop or 0) - start
         if stop > len(view):
-            raise CodecError("the shard ends before the place where its index puts this chunk; the shard was cut off or replaced meanwhile", codec="sharding_indexed", coords=coords[number])
+            raise CodecError(
+                "the shard ends before the place where its index puts this chunk; the shard was cut off or replaced meanwhile",
+                codec="sharding_indexed",
+                coords=coords[number],
+            )
         yield number, view[where.start - start : stop]

@@ -30,6 +30,7 @@ CodecLike: TypeAlias = Codec | str | Mapping[str, JSON]
 AUTO_NBYTES = 2**20
 """Decoded bytes that a chunk has at most where the user leaves its shape to azarr: enough to compress well and quick to read."""
 
+
 @dataclass(frozen=True, slots=True)
 class ArrayOptions:
     """What a user says of a new array; the meaning of each option is at ``azarr.create_array``."""
@@ -54,7 +55,7 @@ class ArrayOptions:
             dtype = np.dtype(self.dtype)
         except TypeError as error:
             raise MetadataError(f"dtype {self.dtype!r:.100} is not a NumPy data type") from error
-        if self.zarr_format not in {2, 3}:
+        if self.zarr_format not in (2, 3):
             raise MetadataError(f"zarr_format must be 2 or 3, not {self.zarr_format!r:.100}")
         data_type = data_type_for(dtype)
         shape = as_shape("shape", self.shape, 1 if isinstance(self.shape, int) else None, least=0)
@@ -86,7 +87,7 @@ class ArrayOptions:
         if not described.keys() <= {"shape", "index_location"} or "shape" not in described:
             raise MetadataError(f"shards must be a shape, or have 'shape' and perhaps 'index_location', not {self.shards!r:.100}")
         location = described.get("index_location", "end")
-        if location not in {"start", "end"}:
+        if location not in ("start", "end"):
             raise MetadataError(f"index_location must be 'start' or 'end', not {location!r:.100}")
         shape = as_shape("shards", described["shape"], len(chunk_shape))
         if any(shard % chunk for shard, chunk in zip(shape, chunk_shape, strict=True)):
@@ -143,7 +144,9 @@ class ArrayOptions:
             return None
         names = tuple(self.dimension_names)
         if isinstance(self.dimension_names, str) or len(names) != ndim:
-            raise MetadataError(f"dimension_names must be one name (or None) for each of the {ndim} dimensions, not {self.dimension_names!r:.100}")
+            raise MetadataError(
+                f"dimension_names must be one name (or None) for each of the {ndim} dimensions, not {self.dimension_names!r:.100}"
+            )
         return names
 
 

@@ -79,7 +79,9 @@ async def create(store: ReadableStore, path: str, metadata: Metadata, limits: Li
     async with locks_of(store).hold(key_of(path, "")):
         if await exists(store, path):
             if not overwrite:
-                raise NodeExistsError(f"there is a node at {path or '/'!r} already; pass overwrite=True to replace it and all that is below it", path=path)
+                raise NodeExistsError(
+                    f"there is a node at {path or '/'!r} already; pass overwrite=True to replace it and all that is below it", path=path
+                )
             await store.erase_prefix(f"{path}/" if path else "")
         await create_ancestors(store, path, metadata.zarr_format, limits)
         await write(store, path, metadata)
@@ -100,14 +102,19 @@ async def create_ancestors(store: Store, path: str, zarr_format: ZarrFormat, lim
         if metadata is None:
             await write(store, above, GroupMetadata(zarr_format))
         elif isinstance(metadata, ArrayMetadata):
-            raise NodeExistsError(f"cannot create {path!r}: there is an array at {above or '/'!r}, and arrays have no nodes below them", path=above)
+            raise NodeExistsError(
+                f"cannot create {path!r}: there is an array at {above or '/'!r}, and arrays have no nodes below them", path=above
+            )
 
 
 def check_name(path: str, zarr_format: ZarrFormat) -> None:
     """Raise ``MetadataError`` where a part of ``path`` is no legal node name (Zarr v3 core, "Node names")."""
     for name in path.split("/") if path else []:
         if not name or not name.strip(".") or (zarr_format == 3 and (name.startswith("__") or name == "zarr.json")):
-            raise MetadataError(f"{name!r} in path {path!r} is not a node name: it may not be empty, of periods only, 'zarr.json', or start with '__'", path=path)
+            raise MetadataError(
+                f"{name!r} in path {path!r} is not a node name: it may not be empty, of periods only, 'zarr.json', or start with '__'",
+                path=path,
+            )
 
 
 async def update_attributes(store: ReadableStore, path: str, attributes: Mapping[str, JSON], limits: Limits, own: Metadata) -> Metadata:

@@ -66,9 +66,7 @@ class AsyncGroup:
         await documents.create(self.store, path, metadata, self.engine.limits, overwrite=overwrite)
         return AsyncArray(self.store, path, metadata, self._engine)
 
-    async def create_group(
-        self, name: str, *, attributes: Mapping[str, JSON] | None = None, overwrite: bool = False
-    ) -> AsyncGroup:
+    async def create_group(self, name: str, *, attributes: Mapping[str, JSON] | None = None, overwrite: bool = False) -> AsyncGroup:
         """A new group below this one, in its format."""
         metadata = GroupMetadata(self.metadata.zarr_format, dict(attributes or {}))
         path = documents.child(self.path, name)
@@ -82,7 +80,9 @@ class AsyncGroup:
         prefix = f"{self.path}/" if self.path else ""
         listing = await self.store.list_dir(prefix)
         names = [name for each in listing.prefixes if not (name := each.removeprefix(prefix).rstrip("/")).startswith("__")]
-        window: Window[str, tuple[str, AsyncArray | AsyncGroup] | None] = Window(iter(names), TaskRunner(self._member), self.engine.concurrency, ordered=True)
+        window: Window[str, tuple[str, AsyncArray | AsyncGroup] | None] = Window(
+            iter(names), TaskRunner(self._member), self.engine.concurrency, ordered=True
+        )
         try:
             while True:
                 try:
@@ -124,12 +124,16 @@ async def open_node(
 def expect_array(found: AsyncArray | AsyncGroup) -> AsyncArray:
     """The node, if it is an array."""
     if isinstance(found, AsyncGroup):
-        raise NodeNotFoundError(f"there is a group at {found.path or '/'!r} in {found.store!r}, not an array; open_group opens it", path=found.path)
+        raise NodeNotFoundError(
+            f"there is a group at {found.path or '/'!r} in {found.store!r}, not an array; open_group opens it", path=found.path
+        )
     return found
 
 
 def expect_group(found: AsyncArray | AsyncGroup) -> AsyncGroup:
     """The node, if it is a group."""
     if isinstance(found, AsyncArray):
-        raise NodeNotFoundError(f"there is an array at {found.path or '/'!r} in {found.store!r}, not a group; open_array opens it", path=found.path)
+        raise NodeNotFoundError(
+            f"there is an array at {found.path or '/'!r} in {found.store!r}, not a group; open_array opens it", path=found.path
+        )
     return found

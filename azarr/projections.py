@@ -166,7 +166,7 @@ class Plan:
         step = None if align is None else align[axis]
         cut = list(segments(along, longest, step)) if len(along) <= REMEMBERED else None
         for lead in product(self.axes[:axis]):
-            sides_full = all([side.full for side in lead]) and all([side.full for side in tail])
+            sides_full = all(side.full for side in lead) and all(side.full for side in tail)
             for segment in cut if cut is not None else segments(along, longest, step):
                 first, last = segment[0], segment[-1]
                 sides = (*lead, first, *tail)

@@ -121,8 +121,9 @@ def located(decode: Callable[[Buffer], Array], data: Buffer, coords: Coords) -> 
 
 
 def place_full_run(pipeline: CodecPipeline, out: Array, run: Run, fill: Callable[[memoryview], list[int]]) -> None:
-    """Put whole chunks into ``out``: in place where their memory lies in one piece there, else through scratch memory that is
-    scattered once for the whole run. ``fill`` fills the chunks' memory and answers which of them are not stored.
+    """Put whole chunks into ``out``: in place where their memory is one piece there, else by scattering the whole run at once.
+
+    ``fill`` fills the chunks' memory, side by side, and answers which of them are not stored.
     """
     view = chunks_view(out, run, pipeline.spec.shape)
     target = view
@@ -138,7 +139,7 @@ def place_full_run(pipeline: CodecPipeline, out: Array, run: Run, fill: Callable
 
 def chunks_view(out: Array, run: Run, chunk_shape: tuple[int, ...]) -> Array:
     """The part of ``out`` that ``run`` is, with the chunks along a first axis of its own; always a view."""
-    part = out[run.out]
+    part: Array = out[run.out] if run.out else out  # an index of nothing would make a scalar of a scalar array
     if run.length == 1:
         return part.reshape((1, *chunk_shape)) if part.flags.c_contiguous else part[np.newaxis]
     axis = run.axis

@@ -18,7 +18,7 @@ Array: TypeAlias = npt.NDArray[Any]
 Coords: TypeAlias = tuple[int, ...]
 """Where a chunk lies in its grid, one index a dimension."""
 
-JSON: TypeAlias = None | bool | int | float | str | Sequence["JSON"] | Mapping[str, "JSON"]
+JSON: TypeAlias = bool | int | float | str | Sequence["JSON"] | Mapping[str, "JSON"] | None
 
 
 @dataclass(frozen=True, slots=True)

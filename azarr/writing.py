@@ -47,9 +47,7 @@ def write_unit_blocking(source: ChunkSource, locks: KeyedLocks, selection: Selec
             store.set_blocking(key, new)
 
 
-async def write_unit(
-    source: ChunkSource, locks: KeyedLocks, selection: Selection, values: Array, engine: Engine, unit: Projection
-) -> None:
+async def write_unit(source: ChunkSource, locks: KeyedLocks, selection: Selection, values: Array, engine: Engine, unit: Projection) -> None:
     """Write one unit, with the requests on the loop and the codecs in a worker."""
     key, store, requests = source.key(unit.coords), source.store, engine.requests()
     async with locks.hold(key):
@@ -90,7 +88,9 @@ def conform(value: object, dtype: np.dtype[np.generic], shape: tuple[int, ...]) 
         return array
     whole = array.dtype.kind in "iu" and dtype.kind in "iu"
     if not whole and not np.can_cast(array.dtype, dtype, "same_kind"):
-        raise WriteError(f"a value of data type {array.dtype} does not fit into {dtype}; convert it yourself, with astype, if that is meant")
+        raise WriteError(
+            f"a value of data type {array.dtype} does not fit into {dtype}; convert it yourself, with astype, if that is meant"
+        )
     if whole and array.size and not np.can_cast(array.dtype, dtype, "safe"):
         limits = np.iinfo(dtype)  # type: ignore[type-var]  # a data type of whole numbers, by its kind
         low, high = int(array.min()), int(array.max())

@@ -43,7 +43,6 @@ class Codec(ABC):
         return self
 
 
-
 class ArrayToArrayCodec(Codec):
     """Turns a chunk into another one: other axes, other values, another data type."""
 

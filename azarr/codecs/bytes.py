@@ -27,7 +27,7 @@ class Bytes(ArrayToBytesCodec):
     def from_configuration(cls, configuration: Mapping[str, JSON]) -> Self:
         check_keys(cls.name, configuration, frozenset({"endian"}))
         endian = configuration.get("endian")
-        if endian not in {"little", "big", None}:
+        if endian not in ("little", "big", None):  # a tuple, as documents may hold what cannot be hashed
             raise MetadataError(f"codec 'bytes': endian must be 'little' or 'big', not {endian!r}")
         return cls(endian)
 

@@ -19,7 +19,9 @@ def check_order(codecs: Sequence[Codec]) -> None:
     if kinds.count(1) != 1:
         raise MetadataError(f"codecs need exactly one that turns the array into bytes (such as 'bytes'); there are {kinds.count(1)}")
     if kinds != sorted(kinds):
-        raise MetadataError(f"codecs must go from array to array, then to bytes, then from bytes to bytes; the order is {[c.name for c in codecs]}")
+        raise MetadataError(
+            f"codecs must go from array to array, then to bytes, then from bytes to bytes; the order is {[c.name for c in codecs]}"
+        )
 
 
 def bind_codecs(codecs: Sequence[Codec], spec: ChunkSpec) -> tuple[Codec, ...]:

@@ -44,7 +44,7 @@ class Sharding(ArrayToBytesCodec):
         if not isinstance(chunk_shape, list | tuple) or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in chunk_shape):
             raise MetadataError(f"codec 'sharding_indexed': chunk_shape must be a list of whole numbers from 1, not {chunk_shape!r:.100}")
         location = configuration.get("index_location", "end")
-        if location not in {"start", "end"}:
+        if location not in ("start", "end"):  # a tuple, as documents may hold what cannot be hashed
             raise MetadataError(f"codec 'sharding_indexed': index_location must be 'start' or 'end', not {location!r:.100}")
         return cls(tuple(chunk_shape), configuration["codecs"], configuration["index_codecs"], location)
 
@@ -129,7 +129,10 @@ class ShardIndex:
             return None
         limit = 2**63 - 1 if shard_nbytes is None else shard_nbytes
         if EMPTY in {start, nbytes} or start + nbytes > limit:
-            raise CodecError(f"the shard's index puts inner chunk {number} at {start}+{nbytes}, outside the shard; the shard is damaged", codec=Sharding.name)
+            raise CodecError(
+                f"the shard's index puts inner chunk {number} at {start}+{nbytes}, outside the shard; the shard is damaged",
+                codec=Sharding.name,
+            )
         return ByteRange(start, start + nbytes)
 
 

@@ -9,9 +9,8 @@ import stat
 import sys
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
 from itertools import islice
-from typing import Literal, ParamSpec, TypeAlias, TypeVar, get_args
+from typing import Literal, TypeAlias, TypeVar, get_args
 
 from azarr.errors import StoreError, TransientStoreError
 from azarr.stores.base import BlockingStore, Request, Reserve, Store, check_key, check_prefix
@@ -19,7 +18,6 @@ from azarr.types import Buffer, ByteRange, Listing
 
 Durability: TypeAlias = Literal["none", "file", "full"]
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
 _TEMPORARY = ".__azarr_tmp_"
@@ -107,7 +105,7 @@ class LocalStore(Store, BlockingStore):
     async def list_prefix(self, prefix: str = "") -> AsyncIterator[str]:
         walk = self._walk(prefix)
         try:
-            while batch := await _to_its_end(list, islice(walk, _BATCH)):
+            while batch := await _to_its_end(lambda: list(islice(walk, _BATCH))):
                 for key in batch:
                     yield key
         finally:
@@ -155,10 +153,7 @@ class LocalStore(Store, BlockingStore):
                         self._make_folder(folder)
         except (OSError, UnicodeEncodeError) as error:
             raise _failure("write", key, error) from error
-        raise TransientStoreError(
-            f"cannot write {key!r}: its folder was erased {_ATTEMPTS} times meanwhile; do not erase a prefix while writing below it",
-            key=key,
-        )
+        raise TransientStoreError(f"cannot write {key!r}: its folder is erased again and again; stop that first", key=key)
 
     def erase_blocking(self, key: str) -> None:
         path = self._path(key)
@@ -173,9 +168,7 @@ class LocalStore(Store, BlockingStore):
     def _path(self, key: str) -> str:
         check_key(key)
         if _TEMPORARY in key and f"/{_TEMPORARY}" in f"/{key}":
-            raise StoreError(
-                f"{key!r} cannot be a key of a local store: names that begin with {_TEMPORARY!r} are its temporary files", key=key
-            )
+            raise StoreError(f"{key!r} is not a key: names that begin with {_TEMPORARY!r} are temporary files", key=key)
         return self._prefix + key
 
     def _replace(self, path: str, folder: str, value: Buffer) -> None:
@@ -266,9 +259,9 @@ class LocalStore(Store, BlockingStore):
                     yield entry
 
 
-async def _to_its_end(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+async def _to_its_end(call: Callable[..., T], *args: object) -> T:
     """The answer of ``call`` from a worker thread. A caller that is cancelled goes only when the thread is done."""
-    job = asyncio.get_running_loop().run_in_executor(None, partial(call, *args, **kwargs))
+    job = asyncio.get_running_loop().run_in_executor(None, call, *args)
     cancelled = None
     while not job.done():
         try:
@@ -295,10 +288,7 @@ def _read(descriptor: int, key: str, byte_range: Request, reserve: Reserve | Non
         value = reserve(nbytes)[:nbytes]
         got = _fill(descriptor, value)
     if got < nbytes:
-        raise TransientStoreError(
-            f"{key!r} became shorter while it was read ({got} of {nbytes} bytes): something overwrites files in place; read it again",
-            key=key,
-        )
+        raise TransientStoreError(f"{key!r} became shorter while it was read, got {got} of {nbytes} bytes: read it again", key=key)
     return value
 
 
