@@ -6,6 +6,7 @@ The array above sees chunks and never learns of shards. A *unit* is what a store
 from __future__ import annotations
 
 import asyncio
+import copy
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
@@ -44,6 +45,8 @@ class ChunkSource(Protocol):
     """The pipeline of the chunks that the array above sees."""
     unit_shape: tuple[int, ...]
     """The shape of what one key holds."""
+    blocking: bool
+    """Whether the store's calls block, and are made inside workers."""
 
     def operation(self) -> ChunkSource:
         """The source for the time of one operation, which may remember what it has learnt of the units."""
@@ -99,6 +102,7 @@ class PlainChunks:
 
     def __init__(self, store: ReadableStore, prefix: str, keys: ChunkKeyEncoding, pipeline: CodecPipeline, shape: tuple[int, ...]) -> None:
         self.store: Any = store
+        self.blocking = isinstance(store, BlockingStore)
         self.pipeline = pipeline
         self.unit_shape = pipeline.spec.shape
         self._prefix, self._keys, self._shape = prefix, keys, shape
@@ -117,36 +121,43 @@ class PlainChunks:
     def key(self, unit: Coords) -> str:
         return self._prefix + self._keys.encode(unit)
 
-    def keys(self, run: Run) -> list[str]:
-        """The keys of the chunks of ``run``."""
-        if run.coords and run.axis == len(run.coords) - 1:
-            row = self._prefix + self._keys.row_prefix(run.coords[:-1])
-            first = run.coords[-1]
-            return [row + str(number) for number in range(first, first + run.length)]
-        return [self.key(coords) for coords in run.chunk_coords()]
+    def _folder_and_names(self, run: Run) -> tuple[str, list[str]] | None:
+        """The keys of ``run`` as names in one folder, where they are that."""
+        if run.length == 1 or run.axis != len(run.coords) - 1:
+            return None
+        folder, slash, name = (self._prefix + self._keys.row_prefix(run.coords[:-1])).rpartition("/")
+        first = run.coords[-1]
+        return folder + slash, [name + str(number) for number in range(first, first + run.length)]
 
     def fetch_blocking(self, run: Run) -> Iterator[tuple[int, Buffer | None]]:
-        get, reserve = self.store.get_blocking, scratch.encoded.reserve
-        return ((number, get(key, None, reserve)) for number, key in enumerate(self.keys(run)))
+        reserve = scratch.encoded.reserve
+        if (names := self._folder_and_names(run)) is not None:
+            return enumerate(self.store.get_each(*names, reserve))
+        get = self.store.get_blocking
+        return ((number, get(self.key(coords), None, reserve)) for number, coords in enumerate(run.chunk_coords()))
 
     def copy_blocking(self, run: Run, memory: memoryview) -> list[int]:
-        nbytes, get_into, missing = self.pipeline.spec.nbytes, self.store.get_into, []
-        for number, key in enumerate(self.keys(run)):
-            size = get_into(key, memory[number * nbytes : (number + 1) * nbytes])
-            if size is None:
-                missing.append(number)
-            elif size != nbytes:
+        nbytes = self.pipeline.spec.nbytes
+        outs = [memory[start : start + nbytes] for start in range(0, run.length * nbytes, nbytes)]
+        if (names := self._folder_and_names(run)) is not None:
+            sizes = self.store.get_each_into(*names, outs)
+        else:
+            sizes = [self.store.get_into(self.key(coords), out) for coords, out in zip(run.chunk_coords(), outs, strict=True)]
+        if sizes == [nbytes] * run.length:
+            return []
+        for number, size in enumerate(sizes):
+            if size is not None and size != nbytes:
                 error = wrong_size("bytes", size, nbytes)
                 error.coords = run.chunk_coords()[number]
                 raise error
-        return missing
+        return [number for number, size in enumerate(sizes) if size is None]
 
     async def fetch(self, batch: Batch, requests: asyncio.Semaphore) -> list[Buffer | None]:
         chunks = []
         for run in batch:
-            for key in self.keys(run):
+            for coords in run.chunk_coords():
                 async with requests:
-                    chunks.append(await self.store.get(key))
+                    chunks.append(await self.store.get(self.key(coords)))
         return chunks
 
     def update(self, old: Buffer | None, unit: Projection, selection: Selection, values: Array) -> Buffer | None:
@@ -193,6 +204,7 @@ class ShardedChunks:
         shape: tuple[int, ...],
     ) -> None:
         self.store: Any = store
+        self.blocking = isinstance(store, BlockingStore)
         self.pipeline = layout.pipeline
         self.unit_shape = tuple(count * length for count, length in zip(layout.grid_shape, layout.pipeline.spec.shape, strict=True))
         self._prefix, self._keys, self._layout, self._shape = prefix, keys, layout, shape
@@ -201,7 +213,9 @@ class ShardedChunks:
 
     def operation(self) -> ShardedChunks:
         # An index is trusted for one operation only, as other writers may replace the shard afterwards.
-        return ShardedChunks(self.store, self._prefix, self._keys, self._layout, self._shape)
+        mine = copy.copy(self)
+        mine._indexes, mine._fetching = ShardIndexes(), {}
+        return mine
 
     def _plan(self, selection: Selection) -> Plan:
         return Plan.of(selection, self.pipeline.spec.shape, self._shape)
@@ -248,6 +262,11 @@ class ShardedChunks:
             yield from ((number, None) for number in range(run.length))
             return
         store, key = cast("BlockingStore", self.store), self.key(unit)
+        if run.length == 1:
+            where = self._locate(index, coords)[0]
+            data = None if where is None else store.get_blocking(key, where, scratch.encoded.reserve)
+            yield 0, None if where is None else next(cut(data, [(0, where)], where.start, coords))[1]
+            return
         ranges = self._locate(index, coords)
         yield from ((number, None) for number, where in enumerate(ranges) if where is None)
         for merged in merge(ranges):

@@ -38,12 +38,14 @@ class Mailbox:
             try:
                 self._loop.call_soon_threadsafe(self._deliver)
             except RuntimeError:
+                self._armed = False
                 self._outcomes.clear()
 
     def _deliver(self) -> None:
         self._armed = False
         outcomes = self._outcomes
-        while outcomes:
+        # Only what is there by now: an executor that works on the loop posts from within ``on_done``, and would never let go of it.
+        for _ in range(len(outcomes)):
             on_done, result, error = outcomes.popleft()
             on_done(result, error)
 
@@ -55,7 +57,7 @@ class CodecExecutor(Protocol):
     """How many jobs run at once; 0 where they run on the loop itself."""
 
     def submit(self, mailbox: Mailbox, on_done: OnDone, function: Callable[..., Any], *args: Any) -> None:
-        """Have ``function(*args)`` run, and ``on_done`` called on the mailbox's loop once it has."""
+        """Have ``function(*args)`` run, and ``on_done`` called on the mailbox's loop once it has; ``RuntimeError`` after ``close``."""
 
     def close(self) -> None:
         """Take no more jobs. Those that are under way come to their end; nothing is left behind after that."""
@@ -102,6 +104,8 @@ async def call(executor: CodecExecutor, mailbox: Mailbox, function: Callable[...
     except asyncio.CancelledError:
         await reply.ended()
         raise
+    finally:
+        del reply  # an error leads to this frame, and the reply to the error: such a ring would keep what the job worked on
 
 
 class InlineExecutor:
@@ -109,12 +113,17 @@ class InlineExecutor:
 
     workers = 0
 
+    def __init__(self) -> None:
+        self._closed = False
+
     def submit(self, mailbox: Mailbox, on_done: OnDone, function: Callable[..., Any], *args: Any) -> None:
         """Run the job now; its outcome still comes through the mailbox, as it does from threads."""
+        if self._closed:
+            raise closed_error()
         mailbox.post(on_done, *outcome(function, args))
 
     def close(self) -> None:
-        """Nothing to close."""
+        self._closed = True
 
 
 class ThreadExecutor:
@@ -133,10 +142,14 @@ class ThreadExecutor:
         self._closed = False
 
     def submit(self, mailbox: Mailbox, on_done: OnDone, function: Callable[..., Any], *args: Any) -> None:
-        """Have the job run in a worker; ``RuntimeError`` once the executor is closed."""
-        if len(self._threads) < self.workers or self._closed:
-            self._start()
-        self._jobs.put((mailbox, on_done, function, args))
+        """Have the job run in a worker."""
+        # Under the mutex to its end: a job that came after the words which end the workers would never run.
+        with self._mutex:
+            if self._closed:
+                raise closed_error()
+            if len(self._threads) < self.workers:
+                self._start()
+            self._jobs.put((mailbox, on_done, function, args))
 
     def close(self) -> None:
         """Let the workers finish what was submitted, then end; does not wait for them."""
@@ -152,14 +165,10 @@ class ThreadExecutor:
             thread.join()
 
     def _start(self) -> None:
-        with self._mutex:
-            if self._closed:
-                raise RuntimeError("this engine is closed; open the array with another one, or without")
-            if len(self._threads) < self.workers:
-                # Daemons, as a loop that is never closed must not keep the interpreter from ending.
-                thread = threading.Thread(target=work, args=(self._jobs,), name=f"azarr-{len(self._threads)}", daemon=True)
-                thread.start()
-                self._threads.append(thread)
+        # Daemons, as a loop that is never closed must not keep the interpreter from ending.
+        thread = threading.Thread(target=work, args=(self._jobs,), name=f"azarr-{len(self._threads)}", daemon=True)
+        thread.start()
+        self._threads.append(thread)
 
 
 def work(jobs: SimpleQueue[tuple[Mailbox, OnDone, Callable[..., Any], tuple[Any, ...]] | None]) -> None:
@@ -174,8 +183,17 @@ def outcome(function: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Any, B
     """The result of a job and ``None``, or ``None`` and its error: a worker outlives whatever a job raises."""
     try:
         return function(*args), None
+    except StopIteration as error:  # means something else to a future and to a coroutine; Python does the same to generators
+        failure = RuntimeError("a job raised StopIteration")
+        failure.__cause__ = error
+        return None, failure
     except BaseException as error:  # noqa: BLE001 - handed to whoever awaits the job
         return None, error
+
+
+def closed_error() -> RuntimeError:
+    """What an executor raises that is asked for more after it was closed."""
+    return RuntimeError("this engine is closed; open the array with another one, or without")
 
 
 def available_processors() -> int:

@@ -62,7 +62,7 @@ class KeyedLocks:
         if waiter is not None:
             try:
                 await waiter.wait()
-            except asyncio.CancelledError:
+            except BaseException:  # cancelled, or thrown away together with its loop
                 self._leave(key, waiter)
                 raise
         try:

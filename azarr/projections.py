@@ -71,50 +71,45 @@ class Run(NamedTuple):
         return (join((*lead, part, *tail)) for part in self.parts)
 
 
-@dataclass(frozen=True, slots=True)
 class AxisPlan:
-    """The chunks that a selection meets along one axis, in order; a sequence computed on demand."""
+    """The chunks that a selection meets along one axis, in order; a sequence computed on demand.
 
-    selection: AxisSelection
-    chunk: int
-    length: int
-    offset: int = 0
-    """Where the selection's first element stands in the result."""
+    ``first`` is the index of the first chunk, ``count`` the number of chunks, and ``offset`` where the selection's first element
+    stands in the result.
+    """
 
-    @property
-    def first(self) -> int:
-        """The index of the first chunk that is met."""
-        return self.selection.start // self.chunk
+    __slots__ = ("chunk", "count", "first", "length", "offset", "selection")
+
+    def __init__(self, selection: AxisSelection, chunk: int, length: int, offset: int = 0) -> None:
+        self.selection, self.chunk, self.length, self.offset = selection, chunk, length, offset
+        self.first = selection.start // chunk
+        if selection.length == 0 or selection.step > chunk:  # at most one element a chunk, and chunks without any
+            self.count = selection.length
+        else:
+            self.count = (selection.start + (selection.length - 1) * selection.step) // chunk - self.first + 1
 
     def __len__(self) -> int:
-        axis = self.selection
-        if axis.length == 0:
-            return 0
-        if axis.step > self.chunk:  # at most one element a chunk, and chunks without any
-            return axis.length
-        return (axis.start + (axis.length - 1) * axis.step) // self.chunk - self.first + 1
+        return self.count
 
     def __getitem__(self, number: int) -> AxisProjection:
         axis, chunk = self.selection, self.chunk
-        if axis.step > chunk:
-            position = axis.start + number * axis.step
-            index = position // chunk
+        start, step = axis.start, axis.step
+        if step > chunk:
             low, high = number, number + 1
+            place = (start + number * step) // chunk
         else:
-            index = self.first + number
-            low = max(0, -((axis.start - index * chunk) // axis.step))
-            high = min(axis.length, -((axis.start - (index + 1) * chunk) // axis.step))
-            position = axis.start + low * axis.step
-        offset = position - index * chunk
-        count = high - low
-        stored = min(chunk, self.length - index * chunk)
-        covers = count == stored and (axis.step == 1 or stored == 1)
-        last = offset + (count - 1) * axis.step + 1
+            place = self.first + number
+            low = -((start - place * chunk) // step) if number else 0
+            high = -((start - (place + 1) * chunk) // step) if number + 1 < self.count else axis.length
+        begin = start + low * step - place * chunk
+        taken = high - low
+        stored = min(chunk, self.length - place * chunk)
+        covers = taken == stored
         out = slice(self.offset + low, self.offset + high)
-        return AxisProjection(index, slice(offset, last, axis.step), out, covers, covers and stored == chunk)
+        return AxisProjection(place, slice(begin, begin + (taken - 1) * step + 1, step), out, covers, covers and stored == chunk)
 
     def __iter__(self) -> Iterator[AxisProjection]:
-        return map(self.__getitem__, range(len(self)))
+        return map(self.__getitem__, range(self.count))
 
     def within(self, low: int, high: int) -> AxisPlan:
         """The part of the plan whose chunk indices are at least ``low`` and less than ``high``."""
@@ -139,7 +134,7 @@ class Plan:
     @property
     def nchunks(self) -> int:
         """How many chunks are met."""
-        return math.prod(map(len, self.axes))
+        return math.prod(axis.count for axis in self.axes)
 
     def projections(self) -> Iterator[Projection]:
         """The chunks one by one, in C order of the grid."""
@@ -159,12 +154,18 @@ class Plan:
         if ndim == 0:
             yield Run(0, 1, (), (), full=True, parts=(), sides=())
             return
-        if self.nchunks == 0:
+        several = [number for number in range(ndim) if self.axes[number].count != 1]
+        if not several:
+            sides = tuple(axis[0] for axis in self.axes)
+            coords, _, out, _, full = zip(*sides, strict=True)
+            yield Run(ndim - 1, 1, coords, out, all(full), (sides[-1],), sides)
             return
-        axis = max((number for number in range(ndim) if len(self.axes[number]) > 1), default=ndim - 1)
+        if any(self.axes[number].count == 0 for number in several):
+            return
+        axis = several[-1]
         along, tail = self.axes[axis], tuple(self.axes[number][0] for number in range(axis + 1, ndim))
         step = None if align is None else align[axis]
-        cut = list(segments(along, longest, step)) if len(along) <= REMEMBERED else None
+        cut = list(segments(along, longest, step)) if along.count <= REMEMBERED else None
         for lead in product(self.axes[:axis]):
             sides_full = all(side.full for side in lead) and all(side.full for side in tail)
             for segment in cut if cut is not None else segments(along, longest, step):
@@ -188,7 +189,7 @@ def product(axes: tuple[AxisPlan, ...]) -> Iterator[tuple[AxisProjection, ...]]:
     """The product of the axes in C order; long axes are not kept in memory."""
     if not axes:
         return iter([()])
-    if all(len(axis) <= REMEMBERED for axis in axes):
+    if all(axis.count <= REMEMBERED for axis in axes):
         return itertools.product(*axes)
     return ((first, *rest) for first in axes[0] for rest in product(axes[1:]))
 

@@ -6,7 +6,8 @@ Any other store is read on the loop, in tasks, and only the decoding goes to a w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import itertools
+from collections.abc import Callable, Iterable
 from functools import partial
 
 import numpy as np
@@ -15,28 +16,25 @@ from azarr.chunk_sources import RUN_NBYTES, Batch, ChunkSource
 from azarr.codecs import scratch
 from azarr.codecs.base import bytes_of
 from azarr.codecs.pipeline import CodecPipeline
+from azarr.crew import Crew
 from azarr.engine import Engine
 from azarr.errors import CodecError
 from azarr.projections import Run
 from azarr.selection import Selection
-from azarr.stores.base import BlockingStore
 from azarr.types import Array, Buffer, Coords
-from azarr.window import TaskRunner, Window, WorkerRunner
+from azarr.window import TaskRunner, Window
 
 Fetched = Iterable[tuple[int, Buffer | None]]
 
 REQUEST_NBYTES = 8 * 2**20
 """Decoded bytes of one shard that one task fetches and one job decodes, where the store is read on the loop."""
 
-AHEAD = 4
-"""Jobs for each worker that wait while it works: enough to keep it busy while the loop is held up elsewhere."""
-
 
 async def read(source: ChunkSource, selection: Selection, out: Array, engine: Engine) -> None:
     """Fill ``out`` (every axis of the array, dropped ones with length 1) with what ``selection`` names."""
     source = source.operation()
     pipeline, nbytes = source.pipeline, max(1, source.pipeline.spec.nbytes)
-    if isinstance(source.store, BlockingStore):
+    if source.blocking:
         batches = source.batches(selection, request_nbytes=RUN_NBYTES, ordered=True)
         first = next(batches, None)
         if first is None:
@@ -46,8 +44,7 @@ async def read(source: ChunkSource, selection: Selection, out: Array, engine: En
         if second is None:
             await engine.call(job, first)
             return
-        limit = AHEAD * max(1, engine.executor.workers)
-        await Window(chain(first, second, batches), WorkerRunner(engine.executor, engine.mailbox(), job), limit).drain()
+        await Crew(engine, itertools.chain((first, second), batches), job).run()
         return
     requests = engine.requests()
 
@@ -61,13 +58,6 @@ async def read(source: ChunkSource, selection: Selection, out: Array, engine: En
     window = engine.window(nbytes * largest, engine.concurrency + 2 * max(1, engine.executor.workers))
     batches = source.batches(selection, request_nbytes=request_nbytes if largest > 1 else 0, ordered=False)
     await Window(batches, TaskRunner(fetch_and_place), window).drain()
-
-
-def chain(first: Batch, second: Batch, rest: Iterator[Batch]) -> Iterator[Batch]:
-    """All the batches, after a look at the first two."""
-    yield first
-    yield second
-    yield from rest
 
 
 def count_in_unit(source: ChunkSource) -> int:

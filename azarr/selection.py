@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 import operator
-from dataclasses import dataclass
 from types import EllipsisType
-from typing import SupportsIndex, TypeAlias
+from typing import NamedTuple, SupportsIndex, TypeAlias
 
 from azarr.errors import SelectionError
 
@@ -15,8 +14,7 @@ BasicKey: TypeAlias = Index | tuple[Index, ...]
 """What stands between the brackets of ``array[...]``: integers, slices with positive steps, and one ellipsis."""
 
 
-@dataclass(frozen=True, slots=True)
-class AxisSelection:
+class AxisSelection(NamedTuple):
     """Elements ``start, start + step, …`` along one axis of the array, ``length`` of them; ``dropped`` where an integer chose one."""
 
     start: int
@@ -25,8 +23,7 @@ class AxisSelection:
     dropped: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Selection:
+class Selection(NamedTuple):
     """A block of an array, one ``AxisSelection`` for each of the array's axes."""
 
     axes: tuple[AxisSelection, ...]
@@ -39,17 +36,17 @@ class Selection:
     @property
     def shape(self) -> tuple[int, ...]:
         """The shape of what is selected: integers take their axis away."""
-        return tuple(axis.length for axis in self.axes if not axis.dropped)
+        return tuple([axis.length for axis in self.axes if not axis.dropped])
 
     @property
     def full_shape(self) -> tuple[int, ...]:
         """The same with every axis of the array; those that integers chose from have length 1."""
-        return tuple(axis.length for axis in self.axes)
+        return tuple([axis.length for axis in self.axes])
 
     @property
     def dropped(self) -> tuple[int, ...]:
         """The axes of the array that integers took away."""
-        return tuple(number for number, axis in enumerate(self.axes) if axis.dropped)
+        return tuple([number for number, axis in enumerate(self.axes) if axis.dropped])
 
     @property
     def size(self) -> int:

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Self
@@ -15,10 +16,10 @@ import numpy as np
 from azarr.chunk_sources import Batch, ChunkSource
 from azarr.codecs.pipeline import CodecPipeline
 from azarr.engine import Engine
+from azarr.errors import CodecError, StreamError
 from azarr.projections import Projection
 from azarr.reading import Fetched, count_in_unit, located
 from azarr.selection import Selection
-from azarr.stores.base import BlockingStore
 from azarr.types import Array, Buffer, Coords
 from azarr.window import TaskRunner, Window, WorkerRunner
 
@@ -42,51 +43,77 @@ class Chunk:
     data: Array
 
 
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """What became of a batch: its chunks, up to the first that failed."""
+
+    chunks: list[Chunk]
+    error: Exception | None = None
+
+
 class ChunkStream(AsyncIterator[Chunk]):
     """The chunks of an array, one by one: ``async with array.stream_chunks() as chunks: async for chunk in chunks: ...``.
 
     Nothing is fetched before the first chunk is asked for. When the stream is closed, or left by ``break``, an error or a
     cancellation inside ``async with``, everything that it started has come to its end. Without ``async with``, a stream that is
     dropped halfway gives up its work as soon as it is garbage; ``aclose`` does so at once.
+
+    An error, or the cancellation of whoever waits for a chunk, ends the stream; asking it for more raises ``StreamError``, so that
+    half a stream is never taken for a whole one.
     """
 
-    def __init__(self, window: Window[Batch, list[Chunk]]) -> None:
+    def __init__(self, window: Window[Batch, Decoded]) -> None:
         self._window = window
         self._ready: deque[Chunk] = deque()
+        self._error: Exception | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._held = 0
         self._rested = 0.0
-        self._closed = False
+        self._waiting = self._closed = self._broken = False
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> Chunk:
+        if self._waiting:
+            raise StreamError("this stream is already being waited for by another task; give each task a stream of its own")
+        if self._broken:
+            raise StreamError("an error or a cancellation ended this stream before its last chunk; open another one")
         if self._closed:
             raise StopAsyncIteration
         self._loop = self._loop or asyncio.get_running_loop()
+        self._waiting = True
         try:
             if self._held:  # the chunk that was handed out last is not ours any more
                 self._window.release(self._held)
                 self._held = 0
-            if not self._ready:
-                await self._refill()
-            elif time.perf_counter() - self._rested > LOOP_SHARE:
-                await asyncio.sleep(0)
-                self._rested = time.perf_counter()
+            await self._refill()
         except StopAsyncIteration:
             self._closed = True
             raise
         except BaseException:
+            self._broken = True
             await self.aclose()
             raise
+        finally:
+            self._waiting = False
         self._held = 1
         return self._ready.popleft()
 
     async def _refill(self) -> None:
+        if (self._ready or self._window.ready) and time.perf_counter() - self._rested > LOOP_SHARE:
+            await asyncio.sleep(0)
+            self._rested = time.perf_counter()
         while not self._ready:
-            self._ready.extend(await self._window.take())
-        self._rested = time.perf_counter()
+            if self._error is not None:
+                raise self._error
+            waits = not self._window.ready
+            batch = await self._window.take()
+            self._ready.extend(batch.chunks)
+            self._error = batch.error
+            del batch  # its error leads to this frame, which must not lead back
+            if waits:
+                self._rested = time.perf_counter()
 
     async def __aenter__(self) -> Self:
         return self
@@ -98,12 +125,14 @@ class ChunkStream(AsyncIterator[Chunk]):
         """End the stream: once this returns, nothing that it started runs any more. May be called again."""
         self._closed = True
         self._ready.clear()
+        self._error = None  # it leads to frames that lead to this stream
         await self._window.aclose()
 
     def __del__(self) -> None:
         loop = getattr(self, "_loop", None)
-        if loop is not None and not self._closed and not loop.is_closed():
-            loop.call_soon_threadsafe(self._window.close)
+        if loop is not None and not self._closed:
+            with suppress(RuntimeError):  # the loop is closed, and all that it ran with it
+                loop.call_soon_threadsafe(self._window.close)
 
 
 def stream_chunks(
@@ -115,12 +144,12 @@ def stream_chunks(
     limit = engine.window(nbytes, concurrency, memory)
     # several batches at a time for every worker, as far as the window allows
     share = max(1, min(BATCH_NBYTES // nbytes, limit // (2 * max(1, engine.executor.workers))))
-    if not isinstance(source.store, BlockingStore):  # a request fetches one key, so chunks can share one in a shard only
+    if not source.blocking:  # a request fetches one key, so chunks can share one in a shard only
         share = min(share, count_in_unit(source))
     batches = source.batches(selection, request_nbytes=share * nbytes, ordered=ordered)
     dropped = frozenset(selection.dropped)
-    runner: WorkerRunner[Batch, list[Chunk]] | TaskRunner[Batch, list[Chunk]]
-    if isinstance(source.store, BlockingStore):
+    runner: WorkerRunner[Batch, Decoded] | TaskRunner[Batch, Decoded]
+    if source.blocking:
         runner = WorkerRunner(engine.executor, engine.mailbox(), partial(read_chunks, source, dropped))
     else:
         runner = TaskRunner(partial(fetch_chunks, source, dropped, engine))
@@ -132,38 +161,60 @@ def weight(batch: Batch) -> int:
     return sum(run.length for run in batch)
 
 
-def read_chunks(source: ChunkSource, dropped: frozenset[int], batch: Batch) -> list[Chunk]:
+def read_chunks(source: ChunkSource, dropped: frozenset[int], batch: Batch) -> Decoded:
     """Fetch and decode a batch; for workers, on a blocking store."""
-    return [chunk for run in batch for chunk in decoded(source, dropped, run.projections(), source.fetch_blocking(run))]
+    chunks: list[Chunk] = []
+    for run in batch:
+        part = decoded(source, dropped, run.projections(), source.fetch_blocking(run))
+        chunks += part.chunks
+        if part.error is not None:
+            return Decoded(chunks, part.error)
+    return Decoded(chunks)
 
 
-async def fetch_chunks(source: ChunkSource, dropped: frozenset[int], engine: Engine, batch: Batch) -> list[Chunk]:
+async def fetch_chunks(source: ChunkSource, dropped: frozenset[int], engine: Engine, batch: Batch) -> Decoded:
     """Fetch a batch on the loop and decode it in a worker."""
     fetched = await source.fetch(batch, engine.requests())
     projections = [projection for run in batch for projection in run.projections()]
     return await engine.call(decoded, source, dropped, iter(projections), list(enumerate(fetched)))
 
 
-def decoded(source: ChunkSource, dropped: frozenset[int], projections: Iterator[Projection], fetched: Fetched) -> list[Chunk]:
-    """The chunks that have been fetched."""
-    pipeline, spec = source.pipeline, source.pipeline.spec
+def decoded(source: ChunkSource, dropped: frozenset[int], projections: Iterator[Projection], fetched: Fetched) -> Decoded:
+    """The chunks that have been fetched, up to the first that fails."""
     places = list(projections)
     chunks: dict[int, Chunk] = {}
-    for number, encoded in fetched:
-        place = places[number]
-        shape = [part.stop - part.start for part in place.out]
-        if encoded is None:
-            data = np.full(shape, spec.fill_value, spec.dtype)
-        elif place.full:
-            data = located(partial(decode_own, pipeline), encoded, place.coords)
-        else:
-            data = located(pipeline.decode_scratch, encoded, place.coords)[place.chunk].astype(spec.dtype, order="C")
-        region = place.out
-        if dropped:
-            data = data.reshape([length for axis, length in enumerate(data.shape) if axis not in dropped])
-            region = tuple(part for axis, part in enumerate(region) if axis not in dropped)
-        chunks[number] = Chunk(place.coords, region, data)
-    return [chunks[number] for number in range(len(places))]
+    errors: dict[int, Exception] = {}
+    rest: Exception | None = None
+    try:
+        for number, encoded in fetched:
+            try:
+                chunks[number] = decode_chunk(source.pipeline, dropped, places[number], encoded)
+            except CodecError as error:  # ones before it may come after it
+                errors[number] = error
+    except Exception as error:  # noqa: BLE001 - comes out when its turn comes
+        rest = error
+    whole = next((number for number in range(len(places)) if number not in chunks), len(places))
+    try:
+        return Decoded([chunks[number] for number in range(whole)], None if whole == len(places) else errors.get(whole, rest))
+    finally:
+        del errors, rest  # they lead to this frame, which must not lead back
+
+
+def decode_chunk(pipeline: CodecPipeline, dropped: frozenset[int], place: Projection, encoded: Buffer | None) -> Chunk:
+    """What is selected of one chunk."""
+    spec = pipeline.spec
+    shape = [part.stop - part.start for part in place.out]
+    if encoded is None:
+        data = np.full(shape, spec.fill_value, spec.dtype)
+    elif place.full:
+        data = located(partial(decode_own, pipeline), encoded, place.coords)
+    else:
+        data = located(pipeline.decode_scratch, encoded, place.coords)[place.chunk].astype(spec.dtype, order="C")
+    region = place.out
+    if dropped:
+        data = data.reshape([length for axis, length in enumerate(data.shape) if axis not in dropped])
+        region = tuple(part for axis, part in enumerate(region) if axis not in dropped)
+    return Chunk(place.coords, region, data)
 
 
 def decode_own(pipeline: CodecPipeline, data: Buffer) -> Array:

@@ -35,31 +35,39 @@ class Runner(Protocol[T_contra]):
 
 
 class Running:
-    """How many pieces of work are under way, and a way to wait until there are none."""
+    """How many pieces of work are under way, and a way to wait until there are none, for any number of tasks."""
 
-    __slots__ = ("_waiter", "count")
+    __slots__ = ("_waiters", "count")
 
     def __init__(self) -> None:
         self.count = 0
-        self._waiter: asyncio.Future[None] | None = None
+        self._waiters: set[asyncio.Future[None]] = set()
 
     def leave(self) -> None:
         """One piece less."""
         self.count -= 1
-        if not self.count and self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        if not self.count:
+            for waiter in self._waiters:
+                if not waiter.done():
+                    waiter.set_result(None)
 
     async def empty(self) -> None:
         """Wait for the last piece. Cancelling the waiting task does not shorten the wait; it takes effect afterwards."""
         cancelled: asyncio.CancelledError | None = None
         while self.count:
-            self._waiter = asyncio.get_running_loop().create_future()
+            waiter = asyncio.get_running_loop().create_future()
+            self._waiters.add(waiter)
             try:
-                await self._waiter
+                await waiter
             except asyncio.CancelledError as error:
                 cancelled = error
+            finally:
+                self._waiters.discard(waiter)
         if cancelled is not None:
-            raise cancelled
+            try:
+                raise cancelled
+            finally:
+                del cancelled  # it leads to this frame, which must not lead back: the ring would keep what was being worked on
 
 
 class WorkerRunner(Generic[T, R]):
@@ -157,17 +165,25 @@ class Window(Generic[T, R]):
             while self._error is None and self._finished < self._started:
                 await self._wait()
             if self._error is not None:
-                raise self._error
+                raise self._forget(self._error)
         finally:
             await self.aclose()
+
+    @property
+    def ready(self) -> bool:
+        """Whether ``take`` would not have to wait."""
+        return bool(self._ready)
 
     async def take(self) -> R:
         """The next result, in order of the items if the window is ``ordered``; ``StopAsyncIteration`` after the last."""
         while not self._ready:
             if self._error is not None:
-                error = self._error
-                await self.aclose()
-                raise error
+                error = self._forget(self._error)
+                try:
+                    await self.aclose()
+                    raise error
+                finally:
+                    del error
             self._fill()
             if self._closed or (self._exhausted and self._finished == self._started):
                 await self.aclose()
@@ -232,6 +248,15 @@ class Window(Generic[T, R]):
             self._ready.append(outcome)
         elif self._error is None:
             self._error = outcome
+
+    def _forget(self, error: BaseException) -> BaseException:
+        """``error`` for the caller. It leads to frames that lead to this window: a ring would keep what was being worked on."""
+        self._error = None
+        if not isinstance(error, StopAsyncIteration):
+            return error
+        failure = RuntimeError("a piece of work raised StopAsyncIteration")  # which would pass for the end of the results
+        failure.__cause__ = error
+        return failure
 
     async def _wait(self) -> None:
         if self._waiter is not None:

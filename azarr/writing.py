@@ -11,25 +11,23 @@ from functools import partial
 import numpy as np
 
 from azarr.chunk_sources import ChunkSource
+from azarr.crew import Crew
 from azarr.engine import Engine
 from azarr.errors import CodecError, WriteError
 from azarr.locks import KeyedLocks, locks_of
 from azarr.projections import Projection
-from azarr.reading import AHEAD
 from azarr.selection import Selection
-from azarr.stores.base import BlockingStore
 from azarr.types import Array, Buffer
-from azarr.window import TaskRunner, Window, WorkerRunner
+from azarr.window import TaskRunner, Window
 
 
 async def write(source: ChunkSource, selection: Selection, values: Array, engine: Engine) -> None:
     """Store ``values`` (every axis of the array, dropped ones with length 1, the array's data type) where ``selection`` says."""
     locks = locks_of(source.store)
     nbytes = source.pipeline.spec.dtype.itemsize * int(np.prod(source.unit_shape, dtype=object))
-    if isinstance(source.store, BlockingStore):
+    if source.blocking:
         job = partial(write_unit_blocking, source, locks, selection, values)
-        limit = AHEAD * max(1, engine.executor.workers)
-        await Window(source.units(selection), WorkerRunner(engine.executor, engine.mailbox(), job), limit).drain()
+        await Crew(engine, source.units(selection), job).run()
     else:
         task = partial(write_unit, source, locks, selection, values, engine)
         await Window(source.units(selection), TaskRunner(task), engine.window(nbytes)).drain()

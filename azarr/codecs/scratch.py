@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import mmap
 import threading
 
 KEEP_NBYTES = 64 * 2**20
 """What a thread keeps for next time; larger requests get memory of their own that goes when they are done."""
 
+PRIVATE = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
+"""Memory of this process alone has faster pages than memory that could be shared."""
+
 
 class Scratch(threading.local):
-    """One buffer a thread that grows to the largest request."""
+    """One buffer a thread that grows to the largest request. It begins on a page, which the kernel copies to several times faster."""
 
     def __init__(self) -> None:
         self._memory = memoryview(bytearray())
@@ -18,7 +22,7 @@ class Scratch(threading.local):
         """Writable memory of exactly ``nbytes`` bytes, valid until the next call in the same thread; its content is arbitrary."""
         if nbytes > len(self._memory):
             # a quarter more than asked: encoded chunks differ a little in size
-            memory = memoryview(bytearray(nbytes + nbytes // 4))
+            memory = memoryview(mmap.mmap(-1, nbytes + nbytes // 4, **PRIVATE))
             if nbytes > KEEP_NBYTES:
                 return memory[:nbytes]
             self._memory = memory

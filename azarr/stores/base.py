@@ -8,7 +8,7 @@ Stores hold configuration only, so that one store serves any number of event loo
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Protocol, TypeAlias, runtime_checkable
 
 from azarr.errors import StoreError
@@ -67,10 +67,21 @@ class BlockingStore(Protocol):
     """A store whose calls take microseconds and need no event loop: memory, local files.
 
     azarr then fetches and decodes in one go inside a worker thread, many chunks a job. The methods are called from several threads.
+    Inherit from this class: ``get_each`` and ``get_each_into`` then need no code, unless a store has a quicker way.
     """
 
     def get_blocking(self, key: str, byte_range: Request = None, reserve: Reserve | None = None) -> Buffer | None:
         """As ``get``. Where a copy has to be made anyway it may be made into memory from ``reserve``."""
+
+    def get_each(self, folder: str, names: Sequence[str], reserve: Reserve) -> Iterator[Buffer | None]:
+        """The values at ``folder + name`` one after the other, each valid until the next; ``folder`` is a prefix, no name has a ``/``."""
+        check_names(folder, names)
+        return (self.get_blocking(folder + name, None, reserve) for name in names)
+
+    def get_each_into(self, folder: str, names: Sequence[str], outs: Sequence[memoryview]) -> list[int | None]:
+        """As ``get_into`` for the values at ``folder + name``."""
+        check_names(folder, names)
+        return [self.get_into(folder + name, out) for name, out in zip(names, outs, strict=True)]
 
     def get_into(self, key: str, out: memoryview) -> int | None:
         """Copy the value into ``out`` and answer its size, ``None`` where it is absent; a longer value answers ``len(out) + 1``."""
@@ -89,6 +100,17 @@ def check_key(key: str) -> str:
     if "." in key and not {".", ".."}.isdisjoint(key.split("/")):
         raise StoreError(f"{key!r} is not a key: the segments '.' and '..' are not allowed", key=key)
     return key
+
+
+def check_names(folder: str, names: Sequence[str]) -> None:
+    """Raise ``StoreError`` unless ``folder`` is a prefix and every one of ``names`` makes a key of it without a further ``/``."""
+    check_prefix(folder)
+    together = "".join(names)
+    # chunk indices, which most names are, need no look at each of them
+    if not together.isdigit() or "" in names:
+        for name in names:
+            if "/" in check_key(name):
+                raise StoreError(f"{name!r} is not a name: it has a '/'", key=folder + name)
 
 
 def check_prefix(prefix: str) -> str:

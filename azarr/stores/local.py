@@ -7,13 +7,13 @@ import errno
 import os
 import stat
 import sys
-from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import Literal, TypeAlias, TypeVar, get_args
 
 from azarr.errors import StoreError, TransientStoreError
-from azarr.stores.base import BlockingStore, Request, Reserve, Store, check_key, check_prefix
+from azarr.stores.base import BlockingStore, Request, Reserve, Store, check_key, check_names, check_prefix
 from azarr.types import Buffer, ByteRange, Listing
 
 Durability: TypeAlias = Literal["none", "file", "full"]
@@ -123,9 +123,8 @@ class LocalStore(Store, BlockingStore):
             finally:
                 os.close(descriptor)
         except (OSError, UnicodeEncodeError) as error:
-            if _is_absent(error, path):
-                return None
-            raise _failure("read", key, error) from error
+            self._check_absent(key, error)
+            return None
 
     def get_into(self, key: str, out: memoryview) -> int | None:
         path = self._path(key)
@@ -136,9 +135,65 @@ class LocalStore(Store, BlockingStore):
             finally:
                 os.close(descriptor)
         except (OSError, UnicodeEncodeError) as error:
-            if _is_absent(error, path):
-                return None
+            self._check_absent(key, error)
+            return None
+
+    def get_each(self, folder: str, names: Sequence[str], reserve: Reserve) -> Iterator[Buffer | None]:
+        with self._folder(folder, names) as parent:
+            for name in names:
+                try:
+                    descriptor = os.open(name, _READ, dir_fd=parent) if parent is not None else self._open(folder + name)
+                    try:
+                        value = _read(descriptor, folder + name, None, reserve)
+                    finally:
+                        os.close(descriptor)
+                except (OSError, UnicodeEncodeError) as error:
+                    self._check_absent(folder + name, error)
+                    value = None
+                yield value
+
+    def get_each_into(self, folder: str, names: Sequence[str], outs: Sequence[memoryview]) -> list[int | None]:
+        sizes: list[int | None] = []
+        probe = bytearray(1)
+        with self._folder(folder, names) as parent:
+            for name, out in zip(names, outs, strict=True):
+                # this loop is what many small chunks cost, so it is written out
+                try:
+                    descriptor = os.open(name, _READ, dir_fd=parent) if parent is not None else self._open(folder + name)
+                    try:
+                        size = _readv(descriptor, out, probe)
+                        if size < len(out):
+                            size = _fill(descriptor, out, size)
+                    finally:
+                        os.close(descriptor)
+                except (OSError, UnicodeEncodeError) as error:
+                    self._check_absent(folder + name, error)
+                    sizes.append(None)
+                else:
+                    sizes.append(size)
+        return sizes
+
+    def _open(self, key: str) -> int:
+        return os.open(self._path(key), _READ)
+
+    def _check_absent(self, key: str, error: Exception) -> None:
+        """Raise what says what to do, unless ``error`` proves that there is no value at ``key``."""
+        if not _is_absent(error, self._prefix + key):
             raise _failure("read", key, error) from error
+
+    @contextmanager
+    def _folder(self, folder: str, names: Sequence[str]) -> Iterator[int | None]:
+        """A descriptor of ``folder``, from where the system finds files sooner; ``None`` where there is none to be had."""
+        check_names(folder, names)
+        parent = None
+        if len(names) > 1 and os.open in os.supports_dir_fd and _TEMPORARY not in folder:
+            with suppress(OSError, UnicodeEncodeError):
+                parent = os.open(self._prefix + folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            yield parent
+        finally:
+            if parent is not None:
+                os.close(parent)
 
     def set_blocking(self, key: str, value: Buffer) -> None:
         path = self._path(key)
@@ -311,10 +366,14 @@ def _read_bytes(descriptor: int, nbytes: int) -> bytes:
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
-def _fill(descriptor: int, out: memoryview) -> int:
-    """How many bytes the file still had, now in ``out``; ``len(out) + 1`` where it had more than fit."""
+def _fill(descriptor: int, out: memoryview, size: int | None = None) -> int:
+    """How many bytes the file still had, now in ``out``; ``len(out) + 1`` where it had more than fit.
+
+    ``size`` is how many bytes are in ``out`` already, of which the last were less than was asked for.
+    """
     probe = bytearray(1)
-    size = _readv(descriptor, out, probe)
+    if size is None:
+        size = _readv(descriptor, out, probe)
     while 0 < size < len(out) and (got := _readv(descriptor, out[size:], probe)):
         size += got
     return size

@@ -1,0 +1,88 @@
+"""A crew: worker threads that help themselves to the pieces of one piece of work, without a word to the event loop until it is done.
+
+A loop that hands out every piece would be woken for every piece, and each time fight the workers for the interpreter lock: reading
+20,000 small chunks takes half as long again. For stores whose calls block; what is awaited goes through a ``Window``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Generic, TypeVar
+
+from azarr.engine import Engine
+from azarr.executors import Reply
+
+T = TypeVar("T")
+
+TAKE, MOST = 0.002, 32
+"""Seconds of work, and pieces, that a worker takes at once: workers that come back too often wait for each other."""
+
+SLICE = 0.01
+"""Seconds after which a worker lets other work in the queue go first, so that a small read does not wait for a large one."""
+
+
+class Crew(Generic[T]):
+    """Does ``function`` for each of ``items``, which are taken lazily, in the workers of an engine."""
+
+    def __init__(self, engine: Engine, items: Iterator[T], function: Callable[[T], object]) -> None:
+        self._executor, self._mailbox = engine.executor, engine.mailbox()
+        self._items, self._function = items, function
+        self._mutex = threading.Lock()
+        self._stopped = False
+        self._error: BaseException | None = None
+        self._lanes = max(1, self._executor.workers)
+        self._reply = Reply()
+
+    async def run(self) -> None:
+        """Do everything; the first error comes out once nothing runs any more, as does a cancellation."""
+        for _ in range(self._lanes):
+            self._executor.submit(self._mailbox, self._on_done, self._lane)
+        try:
+            await self._reply.future
+        except asyncio.CancelledError:
+            self._stopped = True
+            await self._reply.ended()
+            raise
+
+    def _lane(self) -> bool:
+        """Work until the time is up, and whether there may be more to do; in a worker."""
+        begun = now = time.perf_counter()
+        take = 1
+        try:
+            while not self._stopped:
+                with self._mutex:  # plans are generators, which must not be asked twice at once
+                    items = list(itertools.islice(self._items, take))
+                if not items:
+                    return False
+                for item in items:
+                    if self._stopped:
+                        return False
+                    self._function(item)
+                before, now = now, time.perf_counter()
+                if now - begun > SLICE:
+                    return self._again()
+                take = max(1, min(MOST, round(take * TAKE / (now - before + 1e-9))))
+        except BaseException as error:  # noqa: BLE001 - handed to whoever awaits the crew
+            self._stopped = True
+            with self._mutex:
+                self._error = self._error or error
+        return False
+
+    def _again(self) -> bool:
+        if self._executor.workers:  # on the loop itself, the next slice has to let the loop have a turn
+            self._executor.submit(self._mailbox, self._on_done, self._lane)
+        return True
+
+    def _on_done(self, unfinished: Any, error: BaseException | None) -> None:
+        if unfinished and not self._executor.workers:
+            self._executor.submit(self._mailbox, self._on_done, self._lane)
+        if unfinished:
+            return
+        self._error = self._error or error
+        self._lanes -= 1
+        if not self._lanes:
+            self._reply(None, self._error)

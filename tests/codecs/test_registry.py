@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from azarr import codecs
+from azarr.codecs import Blosc, Bytes, Bz2, Codec, Crc32c, Gzip, Lz4, Sharding, Transpose, Zlib, Zstd
+from azarr.codecs.registry import CODECS, parse_codec, parse_codecs, serialize_codec
+from azarr.errors import MetadataError, UnknownExtensionError
+from azarr.types import ChunkSpec
+
+SPEC = ChunkSpec((4, 6), np.dtype("i4"), np.int32(0))
+
+EVERY = [
+    Blosc("zstd", 3, "shuffle", 4),
+    Bytes("big"),
+    Bytes(None),
+    Bz2(3),
+    Crc32c(),
+    Gzip(3),
+    Lz4(2),
+    Sharding((2, 3), (Transpose((1, 0)), Bytes(), Zstd(1)), (Bytes("big"), Crc32c()), "start"),
+    Sharding((2, 3), (Sharding((1, 1), (Bytes(), Gzip(1))),)),
+    Transpose((1, 0)),
+    Zlib(3),
+    Zstd(3, checksum=True),
+]
+
+
+def test_every_exported_codec_is_registered_under_its_name():
+    exported = {each for name in codecs.__all__ if issubclass(each := getattr(codecs, name), Codec) and hasattr(each, "name")}
+    assert exported == set(CODECS.values())
+    for codec in exported:
+        assert CODECS[codec.name] is codec
+    assert {type(codec) for codec in EVERY} == exported
+
+
+def test_the_registry_cannot_be_changed_by_accident():
+    with pytest.raises(TypeError):
+        CODECS["bytes"] = Zstd
+
+
+@pytest.mark.parametrize("codec", EVERY, ids=repr)
+def test_documents_round_trip(codec):
+    document = json.loads(json.dumps(serialize_codec(codec)))
+    assert document["name"] == codec.name
+    assert document.get("configuration", True), "an empty configuration is left out"
+    assert document.keys() <= {"name", "configuration"}
+    assert parse_codec(document) == codec
+    assert parse_codec({**document, "must_understand": True}) == codec
+
+
+@pytest.mark.parametrize(("name", "codec"), [("numcodecs.gzip", Gzip(3)), ("numcodecs.zstd", Zstd(3))])
+def test_names_that_other_writers_use(name, codec):
+    configuration = {"level": 3, "checksum": False} if name == "numcodecs.zstd" else {"level": 3}
+    parsed = parse_codec({"name": name, "configuration": configuration})
+    assert parsed == codec
+    assert serialize_codec(parsed)["name"] == codec.name
+
+
+def test_a_name_alone_is_a_codec_without_configuration():
+    assert parse_codec("crc32c") == parse_codec({"name": "crc32c"}) == parse_codec({"name": "crc32c", "configuration": {}}) == Crc32c()
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_what_need_not_be_understood_is_left_out_where_it_is_unknown(known):
+    document = {"name": "crc32c" if known else "private", "must_understand": False}
+    assert parse_codec(document) == (Crc32c() if known else None)
+    bound = parse_codecs([{"name": "bytes", "configuration": {"endian": "big"}}, document], SPEC, "a")
+    assert bound == ((Bytes("big"), Crc32c()) if known else (Bytes("big"),))
+
+
+@pytest.mark.parametrize("document", ["private", {"name": "private"}, {"name": "private", "must_understand": True}], ids=repr)
+def test_an_unknown_codec_is_named(document):
+    with pytest.raises(UnknownExtensionError, match="unknown codec 'private'; azarr has .*'zstd'") as caught:
+        parse_codec(document)
+    assert caught.value.name == "private"
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        None,
+        1,
+        [],
+        {},
+        {"name": 1},
+        {"id": "zstd"},
+        {"name": "crc32c", "configuration": None},
+        {"name": "crc32c", "configuration": []},
+        {"name": "crc32c", "level": 1},
+        {"name": "crc32c", "configuration": {"level": 1}},
+        {"name": "gzip"},
+        {"name": "gzip", "configuration": {"level": "1"}},
+        {"name": "sharding_indexed", "configuration": {"chunk_shape": [1], "codecs": "bytes", "index_codecs": ["bytes"]}},
+        {"name": "sharding_indexed", "configuration": {"chunk_shape": [1], "codecs": [1], "index_codecs": ["bytes"]}},
+        {"name": "sharding_indexed"},
+    ],
+    ids=repr,
+)
+def test_an_illegal_document_is_refused(document):
+    with pytest.raises(MetadataError) as caught:
+        parse_codec(document)
+    assert not isinstance(caught.value, UnknownExtensionError)
+
+
+def test_the_codecs_of_a_node_are_bound_to_its_chunks():
+    documents = [
+        {"name": "transpose", "configuration": {"order": "F"}},
+        {"name": "bytes", "configuration": {"endian": "little"}},
+        {"name": "blosc", "configuration": {"cname": "lz4", "clevel": 1, "shuffle": "shuffle", "typesize": 4, "blocksize": 0}},
+    ]
+    transpose, serializer, _ = parse_codecs(documents, SPEC, "a")
+    assert (transpose, serializer) == (Transpose((1, 0)), Bytes("little"))
+
+
+@pytest.mark.parametrize(
+    ("documents", "kind", "name"),
+    [
+        ([], MetadataError, None),
+        (["crc32c"], MetadataError, None),
+        ([{"name": "bytes", "configuration": {"endian": "odd"}}], MetadataError, None),
+        ([{"name": "bytes"}], MetadataError, None),
+        (["private"], UnknownExtensionError, "private"),
+        (
+            [{"name": "sharding_indexed", "configuration": {"chunk_shape": [1, 1], "codecs": ["inner"], "index_codecs": ["bytes"]}}],
+            UnknownExtensionError,
+            "inner",
+        ),
+    ],
+    ids=repr,
+)
+def test_errors_about_the_codecs_of_a_node_have_its_path(documents, kind, name):
+    with pytest.raises(MetadataError, match="^group/array: ") as caught:
+        parse_codecs(documents, SPEC, "group/array")
+    assert type(caught.value) is kind
+    assert caught.value.path == "group/array"
+    assert getattr(caught.value, "name", None) == name
