@@ -9,6 +9,7 @@ from typing import Any, Never
 
 import numpy as np
 
+from azarr import documents
 from azarr.chunk_sources import ChunkSource, PlainChunks, ShardedChunks
 from azarr.codecs.pipeline import CodecPipeline
 from azarr.codecs.sharding import Sharding
@@ -37,7 +38,7 @@ class ArrayView:
         self._selection = selection
 
     def __repr__(self) -> str:
-        return f"<ArrayView of {self._array.path or '/'!r} shape={self.shape} dtype={self.dtype}>"
+        return f"<ArrayView of {self.array.path or '/'!r} shape={self.shape} dtype={self.dtype}>"
 
     @property
     def array(self) -> AsyncArray:
@@ -62,7 +63,7 @@ class ArrayView:
     @property
     def dtype(self) -> np.dtype[Any]:
         """The data type of the elements, in native byte order."""
-        return self._array.metadata.data_type.dtype
+        return self.array.metadata.data_type.dtype
 
     @property
     def nbytes(self) -> int:
@@ -71,7 +72,7 @@ class ArrayView:
 
     def __getitem__(self, key: BasicKey) -> ArrayView:
         """A view of a part of this; ``SelectionError`` where there is no such part."""
-        return ArrayView(self._array, self._selection.select(key))
+        return ArrayView(self.array, self._selection.select(key))
 
     __iter__ = None  # iterating would read element by element, and could not await
     __hash__ = object.__hash__
@@ -105,7 +106,7 @@ class ArrayView:
                     f"out must be writable, of shape {selection.shape} and data type {self.dtype}, not {out.shape} and {out.dtype}"
                 )
             target, full = out, np.expand_dims(out, selection.dropped)
-        await read(self._array.source, selection, full, self._array.engine)
+        await read(self.array.source, selection, full, self.array.engine)
         return target
 
     async def write(self, value: object) -> None:
@@ -119,14 +120,14 @@ class ArrayView:
             StoreError: The store failed, or is read-only. Each chunk is then the old or the new one.
 
         """
-        if not isinstance(self._array.store, WritableStore):
-            raise StoreError(f"{self._array.store!r} cannot be written to")
-        engine, selection = self._array.engine, self._selection
+        if not isinstance(self.array.store, WritableStore):
+            raise StoreError(f"{self.array.store!r} cannot be written to")
+        engine, selection = self.array.engine, self._selection
         if isinstance(value, np.ndarray) and value.dtype == self.dtype:
             values = conform(value, self.dtype, selection.shape)
         else:
             values = await engine.call(conform, value, self.dtype, selection.shape)
-        await write(self._array.source, selection, np.expand_dims(values, selection.dropped), engine)
+        await write(self.array.source, selection, np.expand_dims(values, selection.dropped), engine)
 
     def stream_chunks(self, *, ordered: bool = True, concurrency: int | None = None, memory: int | None = None) -> ChunkStream:
         """The chunks that this view meets, one decoded ``Chunk`` after the other, for ``async for``; nothing is read before.
@@ -137,9 +138,7 @@ class ArrayView:
             memory: Bytes of decoded chunks in flight at once, if that is at least one chunk; the engine's, 256 MiB, by default.
 
         """
-        return stream_chunks(
-            self._array.source, self._selection, self._array.engine, ordered=ordered, concurrency=concurrency, memory=memory
-        )
+        return stream_chunks(self.array.source, self._selection, self.array.engine, ordered=ordered, concurrency=concurrency, memory=memory)
 
 
 class AsyncArray(ArrayView):
@@ -148,7 +147,8 @@ class AsyncArray(ArrayView):
     __slots__ = ("_engine", "metadata", "path", "source", "store")
 
     def __init__(self, store: ReadableStore, path: str, metadata: ArrayMetadata, engine: Engine | None = None) -> None:
-        super().__init__(self, Selection.whole(metadata.shape))
+        # not through ArrayView.__init__: an array that refers to itself would wait for the garbage collector
+        self._selection = Selection.whole(metadata.shape)
         self.store = store
         self.path = path
         self.metadata = metadata
@@ -158,6 +158,14 @@ class AsyncArray(ArrayView):
     def __repr__(self) -> str:
         shards = f" shards={self.shards}" if self.shards else ""
         return f"<AsyncArray {self.path or '/'!r} shape={self.shape} dtype={self.dtype} chunks={self.chunks}{shards} in {self.store!r}>"
+
+    def __reduce__(self) -> tuple[type[AsyncArray], tuple[ReadableStore, str, ArrayMetadata]]:
+        return AsyncArray, (self.store, self.path, self.metadata)  # an engine's threads stay in their process
+
+    @property
+    def array(self) -> AsyncArray:
+        """The array itself."""
+        return self
 
     @property
     def engine(self) -> Engine:
@@ -193,6 +201,12 @@ class AsyncArray(ArrayView):
     def attrs(self) -> Mapping[str, JSON]:
         """The attributes, for reading; ``update_attributes`` changes them."""
         return MappingProxyType(dict(self.metadata.attributes))
+
+    async def update_attributes(self, attributes: Mapping[str, JSON]) -> None:
+        """Add ``attributes`` to the stored ones, replacing those of the same name."""
+        updated = await documents.update_attributes(self.store, self.path, attributes, self.engine.limits, self.metadata)
+        if isinstance(updated, ArrayMetadata):
+            self.metadata = updated
 
 
 def chunk_source(store: ReadableStore, path: str, metadata: ArrayMetadata) -> ChunkSource:

@@ -6,7 +6,6 @@ The array above sees chunks and never learns of shards. A *unit* is what a store
 from __future__ import annotations
 
 import asyncio
-import copy
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
@@ -206,16 +205,14 @@ class ShardedChunks:
         self.store: Any = store
         self.blocking = isinstance(store, BlockingStore)
         self.pipeline = layout.pipeline
-        self.unit_shape = tuple(count * length for count, length in zip(layout.grid_shape, layout.pipeline.spec.shape, strict=True))
+        self.unit_shape = layout.shape
         self._prefix, self._keys, self._layout, self._shape = prefix, keys, layout, shape
         self._indexes = ShardIndexes()
         self._fetching: dict[Coords, asyncio.Lock] = {}
 
     def operation(self) -> ShardedChunks:
         # An index is trusted for one operation only, as other writers may replace the shard afterwards.
-        mine = copy.copy(self)
-        mine._indexes, mine._fetching = ShardIndexes(), {}
-        return mine
+        return ShardedChunks(self.store, self._prefix, self._keys, self._layout, self._shape)
 
     def _plan(self, selection: Selection) -> Plan:
         return Plan.of(selection, self.pipeline.spec.shape, self._shape)

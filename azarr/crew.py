@@ -32,7 +32,7 @@ class Crew(Generic[T]):
         self._executor, self._mailbox = engine.executor, engine.mailbox()
         self._items, self._function = items, function
         self._mutex = threading.Lock()
-        self._stopped = False
+        self._stop = threading.Event()
         self._error: BaseException | None = None
         self._lanes = max(1, self._executor.workers)
         self._reply = Reply()
@@ -44,7 +44,7 @@ class Crew(Generic[T]):
         try:
             await self._reply.future
         except asyncio.CancelledError:
-            self._stopped = True
+            self._stop.set()
             await self._reply.ended()
             raise
 
@@ -53,13 +53,13 @@ class Crew(Generic[T]):
         begun = now = time.perf_counter()
         take = 1
         try:
-            while not self._stopped:
+            while not self._stop.is_set():
                 with self._mutex:  # plans are generators, which must not be asked twice at once
                     items = list(itertools.islice(self._items, take))
                 if not items:
                     return False
                 for item in items:
-                    if self._stopped:
+                    if self._stop.is_set():
                         return False
                     self._function(item)
                 before, now = now, time.perf_counter()
@@ -67,7 +67,7 @@ class Crew(Generic[T]):
                     return self._again()
                 take = max(1, min(MOST, round(take * TAKE / (now - before + 1e-9))))
         except BaseException as error:  # noqa: BLE001 - handed to whoever awaits the crew
-            self._stopped = True
+            self._stop.set()
             with self._mutex:
                 self._error = self._error or error
         return False

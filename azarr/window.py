@@ -121,9 +121,10 @@ class TaskRunner(Generic[T, R]):
         self._running.leave()
 
     def stop(self) -> None:
-        self._stopped = True
-        for task in self._tasks:
-            task.cancel()
+        if not self._stopped:  # a second cancellation would disturb their cleaning up
+            self._stopped = True
+            for task in self._tasks:
+                task.cancel()
 
     async def stopped(self) -> None:
         await self._running.empty()

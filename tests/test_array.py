@@ -45,16 +45,22 @@ def same(left, right):
     return left.shape == right.shape and left.dtype == right.dtype and left.tobytes() == right.tobytes()
 
 
+def part_of(array, key):
+    """``array[key]``, always as a view: an ellipsis keeps a single element an array."""
+    items = key if isinstance(key, tuple) else (key,)
+    return array[items if any(item is Ellipsis for item in items) else (*items, ...)]
+
+
 def out_of(shape, dtype, kind):
     """An array to read into; its elements lie in memory as ``kind`` says."""
     if kind == "F":
         return np.empty(shape, dtype, order="F")
     if kind == "stepped":
-        return np.empty([2 * length for length in shape], dtype)[tuple(slice(None, None, 2) for _ in shape)]
+        return np.empty([2 * length for length in shape], dtype)[(*(slice(None, None, 2) for _ in shape), ...)]
     if kind == "reversed":
-        return np.empty(shape, dtype)[tuple(slice(None, None, -1) for _ in shape)]
+        return np.empty(shape, dtype)[(*(slice(None, None, -1) for _ in shape), ...)]
     if kind == "part":
-        return np.empty([length + 2 for length in shape], dtype)[tuple(slice(1, -1) for _ in shape)]
+        return np.empty([length + 2 for length in shape], dtype)[(*(slice(1, -1) for _ in shape), ...)]
     if kind == "fields":
         return np.empty(shape, np.dtype([("before", "u1"), ("here", dtype)]))["here"]
     return np.empty(shape, dtype)
@@ -116,36 +122,33 @@ async def test_reading_and_writing_equal_numpy(stores, engines, basic_keys, kind
     expected = np.full(array.shape, array.fill_value, dtype)
     random = np.random.default_rng(data.draw(st.integers(0, 2**32)))
 
-    def select():
+    def select(most):
+        """A view and the same part of ``expected``."""
         view, part = array, expected
-        for _ in range(data.draw(st.integers(0, 2))):
+        for _ in range(data.draw(st.integers(0, most))):
             key = data.draw(basic_keys(part.shape))
-            view, part = view[key], part[(*key, ...)] if isinstance(key, tuple) and Ellipsis not in key else np.asarray(part[key])
+            view, part = view[key], part_of(part, key)
         return view, part
 
     for _ in range(data.draw(st.integers(1, 3))):
-        # the part of ``expected`` must be a view of it: an ellipsis keeps a single element an array
-        keys = [data.draw(basic_keys(expected.shape))]
-        key = keys[0] if isinstance(keys[0], tuple) else (keys[0],)
-        part = expected[key if Ellipsis in [item for item in key if item is Ellipsis] else (*key, ...)]
-        shape = data.draw(st.sampled_from([part.shape, part.shape[1:], tuple(1 for _ in part.shape), ()]))
+        view, part = select(2)
+        shape = data.draw(st.sampled_from([part.shape, part.shape[1:], (1,) * part.ndim, ()]))
         value = random.choice(values_of(dtype), shape)
         if data.draw(st.booleans()):
             value = np.asarray(value, dtype.newbyteorder())
         part[...] = value
-        await array[keys[0]].write(value)
+        await view.write(value)
         assert same(await array.read(), expected)
 
     again = await azarr.open_array(store, "a", zarr_format=options["zarr_format"], engine=engine)
     assert again.metadata == array.metadata
     for _ in range(2):
-        view, part = select()
-        part = np.ascontiguousarray(part).reshape(part.shape)
+        view, part = select(3)
         assert (view.shape, view.ndim, view.size, view.nbytes, view.dtype) == (part.shape, part.ndim, part.size, part.nbytes, dtype)
         assert same(await view, part)
         out = out_of(part.shape, dtype, data.draw(st.sampled_from(["C", "F", "stepped", "reversed", "part", "fields"])))
         assert await view.read(out=out) is out
-        assert same(np.ascontiguousarray(out).reshape(out.shape), part)
+        assert same(out, part)
 
 
 # Views
@@ -257,7 +260,7 @@ async def test_an_out_that_does_not_fit_is_refused(out, what):
 
 async def test_an_out_that_is_no_array_is_refused():
     array = await numbered()
-    for out in ([0] * 48, bytearray(192), None.__class__):
+    for out in ([0] * 48, bytearray(192), 0):
         with pytest.raises((WriteError, TypeError)):
             await array.read(out=out)
 

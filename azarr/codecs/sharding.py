@@ -139,7 +139,7 @@ class ShardIndex:
 class ShardLayout:
     """The address book of shards of one shape: their inner chunks, and where the index is. Picklable."""
 
-    __slots__ = ("_index_pipeline", "grid_shape", "index_location", "index_nbytes", "nchunks", "pipeline")
+    __slots__ = ("_index_pipeline", "grid_shape", "index_location", "index_nbytes", "nchunks", "pipeline", "shape")
 
     def __init__(self, pipeline: CodecPipeline, index_pipeline: CodecPipeline, index_location: Literal["start", "end"]) -> None:
         self.pipeline = pipeline
@@ -149,6 +149,8 @@ class ShardLayout:
         self.grid_shape = index_pipeline.spec.shape[:-1]
         """The number of inner chunks along each dimension."""
         self.nchunks = math.prod(self.grid_shape)
+        self.shape = tuple(count * length for count, length in zip(self.grid_shape, pipeline.spec.shape, strict=True))
+        """The shape of a decoded shard."""
         self.index_nbytes = index_pipeline.encoded_size or 0
 
     @property

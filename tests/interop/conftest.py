@@ -54,6 +54,11 @@ def v2_blosc(cname: str, shuffle: int, clevel: int = 5, blocksize: int = 0) -> d
     return {"id": "blosc", "cname": cname, "clevel": clevel, "shuffle": shuffle, "blocksize": blocksize}
 
 
+def sharding(inner, codecs, index_codecs=(LITTLE, CRC32C), location="end") -> dict[str, Any]:
+    configuration = {"chunk_shape": list(inner), "codecs": codecs, "index_codecs": list(index_codecs), "index_location": location}
+    return {"name": "sharding_indexed", "configuration": configuration}
+
+
 def bits(array: Any) -> np.ndarray:
     """The elements as the whole numbers that their bytes are, so that -0.0 is not 0.0 and a NaN is itself."""
     native = np.asarray(array)
@@ -77,6 +82,7 @@ class Case:
     chunks: tuple[int, ...] = (2, 3)
     shards: tuple[int, ...] | None = None
     index_location: str = "end"
+    index_codecs: tuple[Mapping[str, Any], ...] = (LITTLE, CRC32C)
     endian: str = "little"
     transpose: tuple[int, ...] | None = None
     serializer: Mapping[str, Any] | None = None
@@ -123,6 +129,16 @@ class Case:
             return self.serializer
         return {"name": "bytes"} if self.native.itemsize == 1 else BIG if self.endian == "big" else LITTLE
 
+    @property
+    def sharding(self) -> dict[str, Any]:
+        """The codec that turns the elements of a shard into bytes."""
+        return sharding(self.chunks, [*self.filters, self.bytes_codec, *self.compressors], self.index_codecs, self.index_location)
+
+    @property
+    def needs_sharding_codec(self) -> bool:
+        """Whether the shards are of a kind that only the codec itself can describe, not an option of the usual functions."""
+        return self.shards is not None and self.index_codecs != (LITTLE, CRC32C)
+
     # What the array holds
 
     @cached_property
@@ -168,24 +184,29 @@ class Case:
 
     async def create(self, store: Any, path: str = "", **options: Any) -> azarr.AsyncArray:
         """The array, created by azarr and with nothing written."""
-        shards = None if self.shards is None else {"shape": self.shards, "index_location": self.index_location}
+        if self.needs_sharding_codec:
+            codecs = {"chunks": self.shards, "serializer": self.sharding, "compressors": None}
+        else:
+            codecs = {
+                "chunks": self.chunks,
+                "shards": None if self.shards is None else {"shape": self.shards, "index_location": self.index_location},
+                "filters": [] if self.order == "F" else self.filters,
+                "order": self.order,
+                "serializer": self.serializer,
+                "compressors": [self._azarr_codec(codec) for codec in self.compressors],
+            }
         name, separator = self.keys
         return await azarr.create_array(
             store,
             path,
             shape=self.shape,
             dtype=self.stored,
-            chunks=self.chunks,
-            shards=shards,
             fill_value=self.fill,
-            filters=[] if self.order == "F" else self.filters,
-            order=self.order,
-            serializer=self.serializer,
-            compressors=[self._azarr_codec(codec) for codec in self.compressors],
             chunk_key_encoding={"name": name, "separator": separator},
             dimension_names=self.dimension_names,
             attributes=self.attributes,
             zarr_format=self.zarr_format,
+            **codecs,
             **options,
         )
 
@@ -213,15 +234,7 @@ class Case:
         return self._v2_document() if self.zarr_format == 2 else self._v3_document()
 
     def _v3_document(self) -> dict[str, Any]:
-        codecs = [*self.filters, self.bytes_codec, *self.compressors]
-        if self.shards is not None:
-            configuration = {
-                "chunk_shape": list(self.chunks),
-                "codecs": codecs,
-                "index_codecs": [LITTLE, CRC32C],
-                "index_location": self.index_location,
-            }
-            codecs = [{"name": "sharding_indexed", "configuration": configuration}]
+        codecs = [*self.filters, self.bytes_codec, *self.compressors] if self.shards is None else [self.sharding]
         name, separator = self.keys
         document = {
             "zarr_format": 3,
@@ -403,26 +416,19 @@ def of_v2_codecs():
 
 def of_shards():
     grid = Case(shape=(10, 13), dtype="float32", chunks=(4, 6), fill_value=np.nan)
-    index = {"big": [BIG, CRC32C], "unchecked": [LITTLE], "checked-twice": [LITTLE, CRC32C, CRC32C]}
-
-    def sharding(inner, codecs, index_codecs, location="end"):
-        configuration = {"chunk_shape": list(inner), "codecs": codecs, "index_codecs": index_codecs, "index_location": location}
-        return {"name": "sharding_indexed", "configuration": configuration}
-
-    for (name, index_codecs), location in itertools.product(index.items(), ("start", "end")):
-        shard = sharding((2, 3), [BIG, ZSTD], index_codecs, location)
-        yield replace(grid, name=f"index-{name}-{location}", serializer=shard, chunks=(4, 6))
-    plain = sharding((2, 3), [LITTLE], [LITTLE, CRC32C])
+    fine = replace(grid, chunks=(2, 3), shards=(4, 6))
+    index = {"big": (BIG, CRC32C), "unchecked": (LITTLE,), "checked-twice": (LITTLE, CRC32C, CRC32C)}
     for location in ("start", "end"):
-        nested = sharding((2, 3), [LITTLE, GZIP], [LITTLE, CRC32C], location)
+        for name, codecs in index.items():
+            yield replace(fine, name=f"index-{name}-{location}", endian="big", index_codecs=codecs, index_location=location)
+        holes = replace(fine, name=f"holes-{location}", compressors=(ZSTD,), index_location=location)
+        yield replace(holes, written=(slice(5, 6), slice(3)))
+        nested = sharding((2, 3), [LITTLE, GZIP], location=location)
         yield replace(grid, name=f"nested-{location}", serializer=nested, shards=(8, 12), index_location=location)
+    plain = sharding((2, 3), [LITTLE])
     yield replace(grid, name="compressed-shard", serializer=plain, compressors=(ZSTD,))
     yield replace(grid, name="checked-shard", serializer=plain, compressors=(CRC32C,))
-    yield replace(grid, name="transposed-shard", serializer=sharding((3, 2), [LITTLE], [LITTLE, CRC32C]), transpose=(1, 0))
-    for location in ("start", "end"):
-        yield replace(
-            grid, name=f"holes-{location}", shards=(8, 12), index_location=location, compressors=(ZSTD,), written=(slice(5, 6), slice(3))
-        )
+    yield replace(grid, name="transposed-shard", serializer=sharding((3, 2), [LITTLE]), transpose=(1, 0))
 
 
 def of_the_rest():
