@@ -42,7 +42,9 @@ def test_slashes_around_a_path_do_not_count(path, normal):
     assert documents.normalize(path) == normal
 
 
-@pytest.mark.parametrize(("path", "name", "expected"), [("", "a", "a"), ("a", "b", "a/b"), ("a", "/b/c/", "a/b/c"), ("a", "", "a"), ("", "", "")])
+@pytest.mark.parametrize(
+    ("path", "name", "expected"), [("", "a", "a"), ("a", "b", "a/b"), ("a", "/b/c/", "a/b/c"), ("a", "", "a"), ("", "", "")]
+)
 def test_a_child_is_below(path, name, expected):
     assert documents.child(path, name) == expected
 

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import asyncio
 
-import numpy as np
 import pytest
 
 import azarr
@@ -174,8 +173,7 @@ async def test_an_array_has_no_nodes_below_it(store):
 
 async def test_the_options_of_create_array_are_those_of_the_function(store):
     root = await azarr.create_group(store)
-    like = np.dtype(">i4")
-    array = await root.create_array("a", shape=(8, 8), dtype=like, chunks=2, shards=4, fill_value=9, zarr_format=3, dimension_names=["y", "x"])
+    array = await root.create_array("a", shape=(8, 8), dtype=">i4", chunks=2, shards=4, fill_value=9, dimension_names=["y", "x"])
     assert (array.chunks, array.shards, array.fill_value, array.dimension_names) == ((2, 2), (4, 4), 9, ("y", "x"))
 
 

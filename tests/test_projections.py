@@ -51,7 +51,7 @@ any_case = given(st.data())
 @pytest.fixture(scope="module")
 def draw_case(basic_keys):
     def draw(data: st.DataObject) -> Case:
-        lengths = data.draw(st.lists(st.tuples(st.integers(0, 12), st.integers(1, 14)), max_size=3), "shape and chunk shape")
+        lengths = data.draw(st.lists(st.tuples(st.integers(0, 12), st.integers(1, 3) | st.integers(1, 14)), max_size=3), "lengths")
         shape, chunk_shape = tuple(length for length, _ in lengths), tuple(chunk for _, chunk in lengths)
         selection = Selection.whole(shape)
         for _ in range(data.draw(st.integers(0, 3), "selections")):
@@ -189,6 +189,11 @@ def test_a_selection_with_steps_over_a_trillion_chunks_skips_those_between():
     assert plan.nchunks == 10**9
     assert [projection.coords for projection in itertools.islice(plan.projections(), 3)] == [(0,), (1000,), (2000,)]
     assert plan.axes[0][10**9 - 1].out == slice(10**9 - 1, 10**9)
+
+
+def test_a_run_ends_where_a_chunk_is_passed_over():
+    plan = Plan.of(Selection.whole((12,)).select(slice(None, None, 3)), (2,), (12,))  # elements 0, 3, 6, 9
+    assert [run.chunk_coords() for run in plan.runs(100)] == [[(0,), (1,)], [(3,), (4,)]]
 
 
 @pytest.mark.parametrize("count", [REMEMBERED, REMEMBERED + 1])

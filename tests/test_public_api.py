@@ -112,8 +112,10 @@ def test_what_is_public_is_documented(name):
 def test_every_error_is_exported():
     from azarr import errors
 
-    raised = {name for name, value in vars(errors).items() if isinstance(value, type) and issubclass(value, errors.ZarrError)}
-    assert raised == {name for name in azarr.__all__ if isinstance(getattr(azarr, name), type) and issubclass(getattr(azarr, name), Exception)}
+    def errors_among(module, names):
+        return {name for name in names if isinstance(each := getattr(module, name), type) and issubclass(each, errors.ZarrError)}
+
+    assert errors_among(errors, vars(errors)) == errors_among(azarr, azarr.__all__)
 
 
 def test_modules_for_typing_are_marked():

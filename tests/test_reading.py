@@ -190,7 +190,11 @@ DAMAGE = {
         lambda value: value[:-1] + bytes([value[-1] ^ 1]),
         ChecksumError,
     ),
-    "wrong checksum within": ({"compressors": [Crc32c(), Gzip(1)]}, lambda value: gzip.compress(flipped(gzip.decompress(value))), ChecksumError),
+    "wrong checksum within": (
+        {"compressors": [Crc32c(), Gzip(1)]},
+        lambda value: gzip.compress(flipped(gzip.decompress(value))),
+        ChecksumError,
+    ),
     "bomb": ({}, lambda value: zstandard.compress(bytes(2**26)), CodecError),
     "bomb of two stages": ({"compressors": [Gzip(1), Zstd()]}, lambda value: zstandard.compress(gzip.compress(bytes(2**26))), CodecError),
     "big endian": ({"compressors": None, "dtype": ">i4"}, lambda value: value[:-1], CodecError),
