@@ -134,11 +134,8 @@ class ArrayView:
         selection = self._selection
         if out is None:
             target = np.empty(selection.shape, self.dtype)
-        elif out.shape != selection.shape or out.dtype != self.dtype or not out.flags.writeable:
-            raise WriteError(
-                f"out must be writable, of shape {selection.shape} and data type {self.dtype}, not {out.shape} and {out.dtype}"
-            )
         else:
+            check_out(out, selection.shape, self.dtype)
             target = out
         full = as_planned(target, selection)
         await read(self.array.source, selection.forward(), full, self.array.engine)
@@ -307,6 +304,14 @@ class BlockIndexer:
             start = block.take(np.asarray(0)).item() if block.length else 0
             items.append(slice(start * chunk, (start + block.length) * chunk))
         return array[tuple(items)]
+
+
+def check_out(out: object, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    """Raise ``WriteError`` unless ``out`` can be filled with elements of ``dtype`` in ``shape``."""
+    if not isinstance(out, np.ndarray):
+        raise WriteError(f"out must be a NumPy array, not {type(out).__name__}")
+    if out.shape != shape or out.dtype != dtype or not out.flags.writeable:
+        raise WriteError(f"out must be writable, of shape {shape} and data type {dtype}, not {out.shape} and {out.dtype}")
 
 
 def chunk_source(store: ReadableStore, path: str, metadata: ArrayMetadata) -> ChunkSource:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, SupportsIndex, TypeAlias, cast
 
@@ -51,14 +51,11 @@ class ArrayOptions:
 
     def metadata(self) -> ArrayMetadata:
         """The metadata of such an array; ``MetadataError`` says what does not fit together."""
-        try:
-            dtype = np.dtype(self.dtype)
-        except TypeError as error:
-            raise MetadataError(f"dtype {self.dtype!r:.100} is not a NumPy data type") from error
+        dtype = as_dtype(self.dtype)
         if self.zarr_format not in (2, 3):
             raise MetadataError(f"zarr_format must be 2 or 3, not {self.zarr_format!r:.100}")
         data_type = data_type_for(dtype)
-        shape = as_shape("shape", self.shape, 1 if isinstance(self.shape, int) else None, least=0)
+        shape = as_shape("shape", self.shape, None, least=0)
         chunk_shape = auto_chunks(shape, dtype.itemsize) if self.chunks == "auto" else as_shape("chunks", self.chunks, len(shape))
         shard_shape, location = self._shards(chunk_shape)
         fill_value = self._fill_value(data_type)
@@ -97,7 +94,10 @@ class ArrayOptions:
     def _fill_value(self, data_type: DataType) -> np.generic:
         if self.fill_value is None:
             return data_type.default_fill_value
-        fill = np.asarray(self.fill_value)
+        try:
+            fill = np.asarray(self.fill_value)
+        except ValueError as error:
+            raise MetadataError(f"fill_value {self.fill_value!r:.60} is not a {data_type.name}") from error
         if fill.ndim or not (fill.dtype.kind in "iu" or np.can_cast(fill.dtype, data_type.dtype, "same_kind")):
             raise MetadataError(f"fill_value {self.fill_value!r:.60} is not a {data_type.name}")
         with np.errstate(over="ignore"):
@@ -143,11 +143,34 @@ class ArrayOptions:
         if self.dimension_names is None:
             return None
         names = tuple(self.dimension_names)
-        if isinstance(self.dimension_names, str) or len(names) != ndim:
+        if isinstance(self.dimension_names, str) or len(names) != ndim or not all(n is None or isinstance(n, str) for n in names):
             raise MetadataError(
                 f"dimension_names must be one name (or None) for each of the {ndim} dimensions, not {self.dimension_names!r:.100}"
             )
         return names
+
+
+def array_metadata(
+    options: Mapping[str, Any], *, like: ArrayMetadata | None = None, zarr_format: Literal[2, 3] | None = None
+) -> ArrayMetadata:
+    """The metadata that ``options`` describe; what they leave open is taken from ``like``, then from the defaults.
+
+    ``zarr_format`` is that of the group the array is made in, which goes before that of ``like``. Raises ``MetadataError`` where the
+    options do not fit together, ``TypeError`` where there is no such option.
+    """
+    chosen = {name: value for name, value in options.items() if name not in {"shape", "dtype"} or value is not None}
+    if unknown := chosen.keys() - ArrayOptions.__dataclass_fields__.keys():
+        raise TypeError(f"arrays have no option {sorted(unknown)}; they have {sorted(ArrayOptions.__dataclass_fields__)}")
+    given = {} if zarr_format is None else {"zarr_format": zarr_format}
+    merged = {**({} if like is None else {"shape": like.shape, **options_like(like)}), **given, **chosen}
+    if "shape" not in merged or "dtype" not in merged:
+        raise MetadataError("a new array needs shape and dtype, or an array to be like")
+    if like is not None:
+        if merged["zarr_format"] != like.zarr_format and "chunk_key_encoding" not in chosen:
+            del merged["chunk_key_encoding"]
+        if "fill_value" not in chosen and not np.can_cast(like.data_type.dtype, as_dtype(merged["dtype"]), "same_kind"):
+            del merged["fill_value"]
+    return ArrayOptions(**merged).metadata()
 
 
 def options_like(metadata: ArrayMetadata) -> dict[str, Any]:
@@ -157,13 +180,19 @@ def options_like(metadata: ArrayMetadata) -> dict[str, Any]:
     if len(outer) == 1 and isinstance(sharding := outer[0], Sharding):
         shards = {"shape": shape, "index_location": sharding.index_location}
         shape, outer = sharding.chunk_shape, sharding.codecs
+    filters = tuple(codec for codec in outer if isinstance(codec, ArrayToArrayCodec))
+    backwards = bool(filters) and filters[0] == Transpose(tuple(reversed(range(len(shape)))))
+    serializer = next(codec for codec in outer if isinstance(codec, ArrayToBytesCodec))
+    plain = isinstance(serializer, Bytes)
     return {
-        "dtype": metadata.data_type.dtype,
+        # the data type says the byte order, so that another data type can have another
+        "dtype": serializer.stored_dtype(metadata.chunk_spec) if isinstance(serializer, Bytes) else metadata.data_type.dtype,
         "chunks": shape,
         "shards": shards,
         "fill_value": metadata.effective_fill_value,
-        "filters": tuple(codec for codec in outer if isinstance(codec, ArrayToArrayCodec)),
-        "serializer": next(codec for codec in outer if isinstance(codec, ArrayToBytesCodec)),
+        "order": "F" if backwards else "C",
+        "filters": filters[1:] if backwards else filters,
+        "serializer": None if plain else serializer,
         "compressors": tuple(codec for codec in outer if isinstance(codec, BytesToBytesCodec)),
         "chunk_key_encoding": metadata.chunk_key_encoding,
         "dimension_names": metadata.dimension_names,
@@ -172,10 +201,21 @@ def options_like(metadata: ArrayMetadata) -> dict[str, Any]:
     }
 
 
+def as_dtype(value: npt.DTypeLike) -> np.dtype[Any]:
+    """The NumPy data type that a user means."""
+    try:
+        return np.dtype(value)
+    except TypeError as error:
+        raise MetadataError(f"dtype {value!r:.100} is not a NumPy data type") from error
+
+
 def as_shape(what: str, value: object, ndim: int | None, *, least: int = 1) -> tuple[int, ...]:
     """``value`` as a shape of ``ndim`` lengths of at ``least`` so much; one number stands for all dimensions."""
     try:
-        lengths = (operator.index(value),) * (ndim or 0) if isinstance(value, SupportsIndex) else tuple(map(operator.index, value))  # type: ignore[call-overload]  # what cannot be iterated is caught
+        if isinstance(value, SupportsIndex) and not isinstance(value, np.ndarray):
+            lengths = (operator.index(value),) * (1 if ndim is None else ndim)
+        else:
+            lengths = tuple(map(operator.index, cast("Iterable[SupportsIndex]", value)))
     except TypeError:
         raise MetadataError(f"{what} must be a shape of whole numbers, not {value!r:.100}") from None
     if (ndim is not None and len(lengths) != ndim) or any(length < least for length in lengths):

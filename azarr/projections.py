@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple, TypeAlias, cast
+from typing import ClassVar, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -56,7 +56,6 @@ class Run(NamedTuple):
     length: int
     coords: Coords
     out: tuple[Part, ...]
-    """Of a run that is full."""
     full: bool
     parts: tuple[AxisProjection, ...]
     """The projections along ``axis``."""
@@ -248,9 +247,9 @@ class Plan:
                 first, last = segment[0], segment[-1]
                 sides = (*lead, first, *tail)
                 whole = sides_full and first.full
-                place = [side.out for side in sides] if whole else []
-                if whole:
-                    place[axis] = slice(cast("slice", first.out).start, cast("slice", last.out).stop)
+                place = [side.out for side in sides]
+                if isinstance(first.out, slice) and isinstance(last.out, slice):
+                    place[axis] = slice(first.out.start, last.out.stop)
                 yield Run(axis, len(segment), tuple([side.place for side in sides]), tuple(place), whole, segment, sides)
 
 

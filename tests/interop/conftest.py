@@ -152,7 +152,9 @@ class Case:
         array[strewn] = rng.choice(extremes, int(strewn.sum()))
         array = array.reshape(self.shape)
         if any(length > chunk for length, chunk in zip(self.shape, self.chunks, strict=True)):
-            array[tuple(slice((length - 1) // chunk * chunk, None) for length, chunk in zip(self.shape, self.chunks, strict=True))] = self.fill
+            array[tuple(slice((length - 1) // chunk * chunk, None) for length, chunk in zip(self.shape, self.chunks, strict=True))] = (
+                self.fill
+            )
         return array
 
     @cached_property
@@ -161,6 +163,16 @@ class Case:
         array = np.full(self.shape, self.fill, self.native)
         array[self.written] = self.values[self.written]
         return array
+
+    @property
+    def updates(self) -> list[tuple[tuple[slice, ...], np.ndarray]]:
+        """Two parts that cut through chunks and each other, and what to write to them afterwards."""
+        first = tuple(slice(length // 3, max(length - length // 4, length // 3)) for length in self.shape)
+        second = tuple(slice((length + 1) // 2) for length in self.shape)
+        return [
+            (first, self.values[first][..., ::-1].copy() if self.shape else self.values),
+            (second, np.full_like(self.values[second], 1)),
+        ]
 
     def check(self, actual: Any, expected: np.ndarray | None = None) -> None:
         """Fail unless ``actual`` is what must be read, bit by bit."""
@@ -497,6 +509,17 @@ def random_cases(draw, zarr_formats=(2, 3)):
 def case(request) -> Case:
     """Every case, one after the other."""
     return request.param
+
+
+@pytest.fixture
+def known(request, case) -> Callable[[Mapping[str, str]], None]:
+    """A function that takes the known faults of another library, by case, and expects the test to fail for that reason."""
+
+    def expect_failure(faults: Mapping[str, str]) -> None:
+        if (reason := faults.get(case.name)) is not None:
+            request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
+
+    return expect_failure
 
 
 @pytest.fixture(scope="session")
