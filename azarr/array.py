@@ -5,19 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Generator, Mapping
 from types import MappingProxyType
-from typing import Any, Never
+from typing import Any, Never, SupportsIndex
 
 import numpy as np
+import numpy.typing as npt
 
 from azarr import documents
 from azarr.chunk_sources import ChunkSource, PlainChunks, ShardedChunks
 from azarr.codecs.pipeline import CodecPipeline
 from azarr.codecs.sharding import Sharding
 from azarr.engine import Engine, default_engine
-from azarr.errors import StoreError, WriteError
+from azarr.errors import SelectionError, StoreError, WriteError
 from azarr.metadata.model import ArrayMetadata
 from azarr.reading import read
-from azarr.selection import BasicKey, Selection
+from azarr.selection import AnySelection, BasicKey, OuterKey, PointKey, PointSelection, Selection
 from azarr.stores.base import ReadableStore, WritableStore
 from azarr.stream import ChunkStream, stream_chunks
 from azarr.types import JSON, Array
@@ -33,7 +34,7 @@ class ArrayView:
 
     __slots__ = ("_array", "_selection")
 
-    def __init__(self, array: AsyncArray, selection: Selection) -> None:
+    def __init__(self, array: AsyncArray, selection: AnySelection) -> None:
         self._array = array
         self._selection = selection
 
@@ -72,7 +73,41 @@ class ArrayView:
 
     def __getitem__(self, key: BasicKey) -> ArrayView:
         """A view of a part of this; ``SelectionError`` where there is no such part."""
-        return ArrayView(self.array, self._selection.select(key))
+        return self.selected(self._selection.select(key))
+
+    @property
+    def selection(self) -> AnySelection:
+        """What of the array this view is."""
+        return self._selection
+
+    def selected(self, selection: AnySelection) -> ArrayView:
+        """The view of another ``selection`` of the same array."""
+        return ArrayView(self.array, selection)
+
+    @property
+    def oindex(self) -> OuterIndexer:
+        """To select with lists, arrays and masks along each axis: ``view.oindex[[3, 1], :, mask]``."""
+        return OuterIndexer(self)
+
+    @property
+    def vindex(self) -> PointIndexer:
+        """To select points: ``view.vindex[[0, 1], [5, 2]]``, or ``view.vindex[mask]``."""
+        return PointIndexer(self)
+
+    def sel(self, **keys: SupportsIndex | slice | npt.ArrayLike) -> ArrayView:
+        """Select by dimension names: ``array.sel(time=slice(0, 24), x=7)``; arrays and masks as in ``oindex``."""
+        names = self.names
+        if unknown := [name for name in keys if names.count(name) != 1]:
+            raise SelectionError(f"there is no dimension {unknown} that could be selected; the dimensions are {list(names)}")
+        return self.oindex[tuple(keys.get(name, slice(None)) if name is not None else slice(None) for name in names)]
+
+    @property
+    def names(self) -> tuple[str | None, ...]:
+        """The names of the axes that are left; ``None`` for those without."""
+        if isinstance(self._selection, PointSelection):
+            return (None,) * self.ndim
+        names = self.array.dimension_names or (None,) * len(self._selection.axes)
+        return tuple(name for name, axis in zip(names, self._selection.axes, strict=True) if not axis.dropped)
 
     __iter__ = None  # iterating would read element by element, and could not await
     __hash__ = object.__hash__
@@ -98,12 +133,14 @@ class ArrayView:
         """
         selection = self._selection
         if out is None:
-            target = full = np.empty(selection.full_shape, self.dtype)
-            target = full.reshape(selection.shape) if selection.dropped else full
+            target = np.empty(selection.shape, self.dtype)
         else:
             check_out(out, selection.shape, self.dtype)
-            target, full = out, np.expand_dims(out, selection.dropped)
-        await read(self.array.source, selection, full, self.array.engine)
+            target = out
+        full = as_planned(target, selection)
+        await read(self.array.source, selection.forward(), full, self.array.engine)
+        if isinstance(selection, PointSelection) and not np.may_share_memory(full, target):
+            target[...] = full.reshape(selection.shape)  # points were read one after the other, aside from a target with other strides
         return target
 
     async def write(self, value: object) -> None:
@@ -124,7 +161,7 @@ class ArrayView:
             values = conform(value, self.dtype, selection.shape)
         else:
             values = await engine.call(conform, value, self.dtype, selection.shape)
-        await write(self.array.source, selection, np.expand_dims(values, selection.dropped), engine)
+        await write(self.array.source, selection.forward(), as_planned(values, selection), engine)
 
     def stream_chunks(self, *, ordered: bool = True, concurrency: int | None = None, memory: int | None = None) -> ChunkStream:
         """The chunks that this view meets, one decoded ``Chunk`` after the other, for ``async for``; nothing is read before.
@@ -145,7 +182,7 @@ class AsyncArray(ArrayView):
 
     def __init__(self, store: ReadableStore, path: str, metadata: ArrayMetadata, engine: Engine | None = None) -> None:
         # not through ArrayView.__init__: an array that refers to itself would wait for the garbage collector
-        self._selection = Selection.whole(metadata.shape)
+        self._selection: AnySelection = Selection.whole(metadata.shape)
         self.store = store
         self.path = path
         self.metadata = metadata
@@ -180,6 +217,11 @@ class AsyncArray(ArrayView):
         return self.source.unit_shape if isinstance(self.source, ShardedChunks) else None
 
     @property
+    def blocks(self) -> BlockIndexer:
+        """To select whole chunks: ``array.blocks[0, 2:4]``."""
+        return BlockIndexer(self)
+
+    @property
     def nchunks(self) -> int:
         """The number of chunks that the array is cut into, stored or not."""
         return math.prod(-(-length // chunk) for length, chunk in zip(self.shape, self.chunks, strict=True))
@@ -204,6 +246,64 @@ class AsyncArray(ArrayView):
         updated = await documents.update_attributes(self.store, self.path, attributes, self.engine.limits, self.metadata)
         if isinstance(updated, ArrayMetadata):
             self.metadata = updated
+
+
+def as_planned(values: Array, selection: AnySelection) -> Array:
+    """``values`` of a selection's shape as reading and writing plan them: every axis of the array, ascending; points in a row.
+
+    A view, except of points whose strides do not allow it.
+    """
+    if isinstance(selection, PointSelection):
+        return values.reshape(-1)
+    return np.flip(np.expand_dims(values, selection.dropped), selection.reversed)
+
+
+class OuterIndexer:
+    """``view.oindex[...]``: arrays of integers and masks select along each axis for itself, beside integers and slices."""
+
+    __slots__ = ("_view",)
+
+    def __init__(self, view: ArrayView) -> None:
+        self._view = view
+
+    def __getitem__(self, key: OuterKey) -> ArrayView:
+        """The selected view; ``SelectionError`` where there is no such part."""
+        return self._view.selected(self._view.selection.outer(key))
+
+
+class PointIndexer:
+    """``view.vindex[...]``: coordinates for every axis, which broadcast, or a mask of the view's shape select single points."""
+
+    __slots__ = ("_view",)
+
+    def __init__(self, view: ArrayView) -> None:
+        self._view = view
+
+    def __getitem__(self, key: PointKey) -> ArrayView:
+        """The selected view, of the shape of the coordinates; ``SelectionError`` where there are no such points."""
+        return self._view.selected(self._view.selection.points(key))
+
+
+class BlockIndexer:
+    """``array.blocks[...]``: integers and slices count whole chunks, as ``array.chunks`` has them."""
+
+    __slots__ = ("_array",)
+
+    def __init__(self, array: AsyncArray) -> None:
+        self._array = array
+
+    def __getitem__(self, key: BasicKey) -> ArrayView:
+        """The view of the selected chunks; ``SelectionError`` where there is no such chunk."""
+        array = self._array
+        counts = [-(-length // chunk) for length, chunk in zip(array.shape, array.chunks, strict=True)]
+        blocks = Selection.whole(tuple(counts)).select(key)
+        items = []
+        for block, chunk in zip(blocks.axes, array.chunks, strict=True):
+            if block.step != 1:
+                raise SelectionError("blocks are selected by integers and slices without a step")
+            start = block.take(np.asarray(0)).item() if block.length else 0
+            items.append(slice(start * chunk, (start + block.length) * chunk))
+        return array[tuple(items)]
 
 
 def check_out(out: object, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:

@@ -20,8 +20,8 @@ from azarr.codecs.base import wrong_size
 from azarr.codecs.pipeline import CodecPipeline
 from azarr.codecs.sharding import ShardIndex, ShardLayout, is_fill
 from azarr.errors import CodecError
-from azarr.projections import Plan, Projection, Run
-from azarr.selection import Selection
+from azarr.projections import AnyRun, Plan, PointPlan, Projection, plan_of
+from azarr.selection import AnySelection
 from azarr.stores.base import BlockingStore, ReadableStore
 from azarr.types import Array, Buffer, ByteRange, Coords
 
@@ -40,7 +40,7 @@ INDEXES_NBYTES = 16 * 2**20
 ENTRY_NBYTES = 256
 """What it takes to remember that there is no shard."""
 
-Batch: TypeAlias = tuple[Run, ...]
+Batch: TypeAlias = tuple[AnyRun, ...]
 
 
 class ChunkSource(Protocol):
@@ -57,25 +57,25 @@ class ChunkSource(Protocol):
     def operation(self) -> ChunkSource:
         """The source for the time of one operation, which may remember what it has learnt of the units."""
 
-    def batches(self, selection: Selection, *, request_nbytes: int, ordered: bool) -> Iterator[Batch]:
+    def batches(self, selection: AnySelection, *, request_nbytes: int, ordered: bool) -> Iterator[Batch]:
         """The chunks that ``selection`` meets, in batches that are fetched together; ``ordered`` means in C order of the grid."""
 
-    def units(self, selection: Selection) -> Iterator[Projection]:
+    def units(self, selection: AnySelection) -> Iterator[Projection]:
         """The units that ``selection`` meets."""
 
     def key(self, unit: Coords) -> str:
         """The key of the unit at ``unit``."""
 
-    def fetch_blocking(self, run: Run) -> Iterator[tuple[int, Buffer | None]]:
+    def fetch_blocking(self, run: AnyRun) -> Iterator[tuple[int, Buffer | None]]:
         """The encoded chunks of ``run`` with their numbers in it; each is valid until the next is asked for."""
 
-    def copy_blocking(self, run: Run, memory: memoryview) -> list[int]:
+    def copy_blocking(self, run: AnyRun, memory: memoryview) -> list[int]:
         """Copy chunks that nothing compresses side by side into ``memory``, and answer which of them are not stored."""
 
     async def fetch(self, batch: Batch, requests: asyncio.Semaphore) -> list[Buffer | None]:
         """The encoded chunks of ``batch`` in its order."""
 
-    def update(self, old: Buffer | None, unit: Projection, selection: Selection, values: Array) -> Buffer | None:
+    def update(self, old: Buffer | None, unit: Projection, selection: AnySelection, values: Array) -> Buffer | None:
         """The unit with the selected part of ``values`` put in; ``None`` where nothing but fill value is left of it."""
 
 
@@ -117,18 +117,18 @@ class PlainChunks:
     def operation(self) -> PlainChunks:
         return self
 
-    def batches(self, selection: Selection, *, request_nbytes: int, ordered: bool) -> Iterator[Batch]:
+    def batches(self, selection: AnySelection, *, request_nbytes: int, ordered: bool) -> Iterator[Batch]:
         del ordered
         longest = run_length(self.pipeline, request_nbytes)
-        return ((run,) for run in Plan.of(selection, self.unit_shape, self._shape).runs(longest))
+        return ((run,) for run in plan_of(selection, self.unit_shape, self._shape).runs(longest))
 
-    def units(self, selection: Selection) -> Iterator[Projection]:
-        return Plan.of(selection, self.unit_shape, self._shape).projections()
+    def units(self, selection: AnySelection) -> Iterator[Projection]:
+        return plan_of(selection, self.unit_shape, self._shape).projections()
 
     def key(self, unit: Coords) -> str:
         return self._prefix + self._keys.encode(unit)
 
-    def _folder_and_names(self, run: Run) -> tuple[str, list[str]] | None:
+    def _folder_and_names(self, run: AnyRun) -> tuple[str, list[str]] | None:
         """The keys of ``run`` as names in one folder, where they are that."""
         if run.length == 1 or run.axis != len(run.coords) - 1:
             return None
@@ -136,14 +136,14 @@ class PlainChunks:
         first = run.coords[-1]
         return folder + slash, [name + str(number) for number in range(first, first + run.length)]
 
-    def fetch_blocking(self, run: Run) -> Iterator[tuple[int, Buffer | None]]:
+    def fetch_blocking(self, run: AnyRun) -> Iterator[tuple[int, Buffer | None]]:
         reserve = scratch.encoded.reserve
         if (names := self._folder_and_names(run)) is not None:
             return enumerate(self.store.get_each(*names, reserve))
         get = self.store.get_blocking
         return ((number, get(self.key(coords), None, reserve)) for number, coords in enumerate(run.chunk_coords()))
 
-    def copy_blocking(self, run: Run, memory: memoryview) -> list[int]:
+    def copy_blocking(self, run: AnyRun, memory: memoryview) -> list[int]:
         nbytes = self.pipeline.spec.nbytes
         outs = [memory[start : start + nbytes] for start in range(0, run.length * nbytes, nbytes)]
         if (names := self._folder_and_names(run)) is not None:
@@ -167,7 +167,7 @@ class PlainChunks:
                     chunks.append(await self.store.get(self.key(coords)))
         return chunks
 
-    def update(self, old: Buffer | None, unit: Projection, selection: Selection, values: Array) -> Buffer | None:
+    def update(self, old: Buffer | None, unit: Projection, selection: AnySelection, values: Array) -> Buffer | None:
         del selection
         return encoded_or_none(self.pipeline, patched(self.pipeline, old, unit, values[unit.out]))
 
@@ -222,26 +222,26 @@ class ShardedChunks:
         # An index is trusted for one operation only, as other writers may replace the shard afterwards.
         return ShardedChunks(self.store, self._prefix, self._keys, self._layout, self._shape)
 
-    def _plan(self, selection: Selection) -> Plan:
-        return Plan.of(selection, self.pipeline.spec.shape, self._shape)
+    def _plan(self, selection: AnySelection) -> Plan | PointPlan:
+        return plan_of(selection, self.pipeline.spec.shape, self._shape)
 
-    def batches(self, selection: Selection, *, request_nbytes: int, ordered: bool) -> Iterator[Batch]:
+    def batches(self, selection: AnySelection, *, request_nbytes: int, ordered: bool) -> Iterator[Batch]:
         longest, plan, per_shard = run_length(self.pipeline, request_nbytes), self._plan(selection), self._layout.grid_shape
         if ordered:
             yield from ((run,) for run in plan.runs(longest, align=per_shard))
             return
         most = max(1, request_nbytes // max(1, self.pipeline.spec.nbytes))
         for unit in self.units(selection):
-            batch: list[Run] = []
-            for run in plan.within(unit.coords, per_shard).runs(longest):
+            batch: list[AnyRun] = []
+            for run in plan.within(unit, per_shard).runs(longest):
                 if batch and sum(other.length for other in batch) + run.length > most:
                     yield tuple(batch)
                     batch = []
                 batch.append(run)
             yield tuple(batch)
 
-    def units(self, selection: Selection) -> Iterator[Projection]:
-        return Plan.of(selection, self.unit_shape, self._shape).projections()
+    def units(self, selection: AnySelection) -> Iterator[Projection]:
+        return plan_of(selection, self.unit_shape, self._shape).projections()
 
     def key(self, unit: Coords) -> str:
         return self._prefix + self._keys.encode(unit)
@@ -259,7 +259,7 @@ class ShardedChunks:
                 ranges.append(index.locate(self._number(each)))
         return ranges
 
-    def fetch_blocking(self, run: Run) -> Iterator[tuple[int, Buffer | None]]:
+    def fetch_blocking(self, run: AnyRun) -> Iterator[tuple[int, Buffer | None]]:
         coords = run.chunk_coords()
         unit = self._unit(coords[0])
         index = self._index_blocking(unit, coords[0])
@@ -280,7 +280,7 @@ class ShardedChunks:
             data = store.get_blocking(key, ByteRange(start, stop), scratch.encoded.reserve)
             yield from cut(data, merged, start, coords)
 
-    def copy_blocking(self, run: Run, memory: memoryview) -> list[int]:
+    def copy_blocking(self, run: AnyRun, memory: memoryview) -> list[int]:
         nbytes, missing = self.pipeline.spec.nbytes, []
         for number, data in self.fetch_blocking(run):
             if data is None:
@@ -329,10 +329,10 @@ class ShardedChunks:
             self._fetching.pop(unit, None)
             return index
 
-    def update(self, old: Buffer | None, unit: Projection, selection: Selection, values: Array) -> Buffer | None:
+    def update(self, old: Buffer | None, unit: Projection, selection: AnySelection, values: Array) -> Buffer | None:
         layout = self._layout
         parts: list[Buffer | None] = [None] * layout.nchunks if old is None else layout.split(old)
-        for projection in self._plan(selection).within(unit.coords, layout.grid_shape).projections():
+        for projection in self._plan(selection).within(unit, layout.grid_shape).projections():
             number = self._number(projection.coords)
             chunk = patched(self.pipeline, parts[number], projection, values[projection.out])
             encoded = encoded_or_none(self.pipeline, chunk)

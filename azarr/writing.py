@@ -16,12 +16,12 @@ from azarr.engine import Engine
 from azarr.errors import CodecError, WriteError
 from azarr.locks import KeyedLocks, locks_of
 from azarr.projections import Projection
-from azarr.selection import Selection
+from azarr.selection import AnySelection
 from azarr.types import Array, Buffer
 from azarr.window import TaskRunner, Window
 
 
-async def write(source: ChunkSource, selection: Selection, values: Array, engine: Engine) -> None:
+async def write(source: ChunkSource, selection: AnySelection, values: Array, engine: Engine) -> None:
     """Store ``values`` (every axis of the array, dropped ones with length 1, the array's data type) where ``selection`` says."""
     locks = locks_of(source.store)
     nbytes = source.pipeline.spec.dtype.itemsize * int(np.prod(source.unit_shape, dtype=object))
@@ -32,7 +32,7 @@ async def write(source: ChunkSource, selection: Selection, values: Array, engine
         await Window(source.units(selection), TaskRunner(task), engine.window(nbytes)).drain()
 
 
-async def write_blocking(source: ChunkSource, locks: KeyedLocks, selection: Selection, values: Array, engine: Engine) -> None:
+async def write_blocking(source: ChunkSource, locks: KeyedLocks, selection: AnySelection, values: Array, engine: Engine) -> None:
     """As ``write``, on a store whose calls block: everything is done in workers."""
 
     def begin(unit: Projection) -> None:
@@ -56,7 +56,9 @@ async def write_blocking(source: ChunkSource, locks: KeyedLocks, selection: Sele
     await crew.run()
 
 
-async def write_unit(source: ChunkSource, locks: KeyedLocks, selection: Selection, values: Array, engine: Engine, unit: Projection) -> None:
+async def write_unit(
+    source: ChunkSource, locks: KeyedLocks, selection: AnySelection, values: Array, engine: Engine, unit: Projection
+) -> None:
     """Write one unit, with the requests on the loop and the codecs in a worker."""
     key, store, requests = source.key(unit.coords), source.store, engine.requests()
     async with locks.hold(key):
@@ -69,7 +71,7 @@ async def write_unit(source: ChunkSource, locks: KeyedLocks, selection: Selectio
             await (store.erase(key) if new is None else store.set(key, new))
 
 
-def updated(source: ChunkSource, old: Buffer | None, unit: Projection, selection: Selection, values: Array) -> Buffer | None:
+def updated(source: ChunkSource, old: Buffer | None, unit: Projection, selection: AnySelection, values: Array) -> Buffer | None:
     """The new value of a unit; an error says which unit it is about."""
     try:
         return source.update(old, unit, selection, values)

@@ -131,9 +131,7 @@ async def test_groups_open_with_their_attributes(stores, nodes):
         if expected["expect"] != "group":
             continue
         try:
-            group = await azarr.open_group(
-                store_of(stores, expected["dataset"]), expected["path"], zarr_format=expected["zarr_format"]
-            )
+            group = await azarr.open_group(store_of(stores, expected["dataset"]), expected["path"], zarr_format=expected["zarr_format"])
         except UnknownExtensionError:
             continue
         except Exception as error:  # noqa: BLE001 - whatever comes out is reported

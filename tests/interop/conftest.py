@@ -152,7 +152,9 @@ class Case:
         array[strewn] = rng.choice(extremes, int(strewn.sum()))
         array = array.reshape(self.shape)
         if any(length > chunk for length, chunk in zip(self.shape, self.chunks, strict=True)):
-            array[tuple(slice((length - 1) // chunk * chunk, None) for length, chunk in zip(self.shape, self.chunks, strict=True))] = self.fill
+            array[tuple(slice((length - 1) // chunk * chunk, None) for length, chunk in zip(self.shape, self.chunks, strict=True))] = (
+                self.fill
+            )
         return array
 
     @cached_property
@@ -167,7 +169,10 @@ class Case:
         """Two parts that cut through chunks and each other, and what to write to them afterwards."""
         first = tuple(slice(length // 3, max(length - length // 4, length // 3)) for length in self.shape)
         second = tuple(slice((length + 1) // 2) for length in self.shape)
-        return [(first, self.values[first][..., ::-1].copy() if self.shape else self.values), (second, np.full_like(self.values[second], 1))]
+        return [
+            (first, self.values[first][..., ::-1].copy() if self.shape else self.values),
+            (second, np.full_like(self.values[second], 1)),
+        ]
 
     def check(self, actual: Any, expected: np.ndarray | None = None) -> None:
         """Fail unless ``actual`` is what must be read, bit by bit."""

@@ -182,7 +182,12 @@ async def test_an_undefined_fill_value_of_v2_reads_as_zero_and_stays_undefined(m
 async def test_codecs_of_v2_in_v3(name, make_case, folder):
     case = make_case(shape=(40, 50), chunks=(16, 32), dtype="float32")
     theirs = zarr.create_array(
-        await zarr_store(folder), name="a", shape=case.shape, chunks=case.chunks, dtype=case.native, compressors=getattr(numcodecs_in_v3, name)()
+        await zarr_store(folder),
+        name="a",
+        shape=case.shape,
+        chunks=case.chunks,
+        dtype=case.native,
+        compressors=getattr(numcodecs_in_v3, name)(),
     )
     theirs[...] = case.values
     array = await azarr.open_array(folder, "a")
