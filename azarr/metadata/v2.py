@@ -10,34 +10,17 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
-from typing import Any, Final, cast
+from typing import Any, Final
 
-from azarr.codecs.base import Codec
 from azarr.data_types import DataType, parse_data_type
 from azarr.errors import MetadataError, UnknownExtensionError
-from azarr.metadata import v3
+from azarr.metadata import v2_codecs, v3
 from azarr.metadata.model import ArrayMetadata, GroupMetadata
+from azarr.metadata.v2_codecs import inexpressible
 from azarr.types import JSON, Buffer, Limits
 
 _REQUIRED: Final = ("shape", "chunks", "dtype", "compressor", "fill_value", "order")
 _ENDIAN: Final = MappingProxyType({"<": "little", ">": "big"})
-_SHUFFLES: Final = ("noshuffle", "shuffle", "bitshuffle")
-_AUTOMATIC_SHUFFLE: Final = -1
-
-# The codecs whose name or defaults differ between the formats: id in v2, name in v3, and the defaults of numcodecs, which v2
-# documents may leave out and v3 documents may not. Any other id is "numcodecs.<id>" in v3.
-_CODECS: Final[Mapping[str, tuple[str, Mapping[str, JSON]]]] = MappingProxyType(
-    {
-        "blosc": ("blosc", {"cname": "lz4", "clevel": 5, "shuffle": 1, "blocksize": 0}),
-        "bz2": ("numcodecs.bz2", {"level": 1}),
-        "gzip": ("gzip", {"level": 1}),
-        "lz4": ("numcodecs.lz4", {"acceleration": 1}),
-        "zlib": ("numcodecs.zlib", {"level": 1}),
-        "zstd": ("zstd", {"level": 0, "checksum": False}),
-    }
-)
-_IDS: Final = MappingProxyType({name: codec_id for codec_id, (name, _) in _CODECS.items()})
-
 _KINDS: Final = MappingProxyType(
     {"b1": "bool"}
     | {f"i{nbytes}": f"int{8 * nbytes}" for nbytes in (1, 2, 4, 8)}
@@ -98,7 +81,7 @@ def _translate(members: Mapping[str, JSON], path: str, limits: Limits) -> dict[s
         raise MetadataError(f"{path}: order must be 'C' or 'F', not {order!r:.100}", path=path)
     if separator not in (".", "/"):
         raise MetadataError(f"{path}: dimension_separator must be '.' or '/', not {separator!r:.100}", path=path)
-    codecs: list[JSON] = [{"name": "bytes", "configuration": {"endian": endian} if endian else {}}]
+    codecs = v2_codecs.translate(_codecs_of(members, path), endian, path)
     if order == "F" and len(shape) > 1:
         codecs.insert(0, {"name": "transpose", "configuration": {"order": list(range(len(shape)))[::-1]}})
     return {
@@ -107,7 +90,7 @@ def _translate(members: Mapping[str, JSON], path: str, limits: Limits) -> dict[s
         "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": list(chunks)}},
         "chunk_key_encoding": {"name": "v2", "configuration": {"separator": separator}},
         "fill_value": _translate_fill_value(fill_value, data_type, path),
-        "codecs": codecs + [_translate_codec(codec, data_type, path) for codec in _codecs_of(members, path)],
+        "codecs": codecs,
     }
 
 
@@ -153,27 +136,6 @@ def _codecs_of(members: Mapping[str, JSON], path: str) -> list[JSON]:
     return [*(filters or []), *([] if compressor is None else [compressor])]
 
 
-def _translate_codec(document: JSON, data_type: DataType, path: str) -> JSON:
-    """The v3 form of a filter or compressor."""
-    codec_id = document.get("id") if isinstance(document, Mapping) else None
-    if not isinstance(document, Mapping) or not isinstance(codec_id, str):
-        raise MetadataError(f"{path}: a filter or compressor must be an object with an id, not {document!r:.100}", path=path)
-    name, defaults = _CODECS.get(codec_id, (f"numcodecs.{codec_id}", {}))
-    configuration = {**defaults, **document}
-    del configuration["id"]
-    if name == "blosc":
-        configuration |= {"shuffle": _parse_shuffle(configuration["shuffle"], data_type, path), "typesize": data_type.dtype.itemsize}
-    return {"name": name, "configuration": configuration}
-
-
-def _parse_shuffle(document: JSON, data_type: DataType, path: str) -> str:
-    if type(document) is not int or not _AUTOMATIC_SHUFFLE <= document < len(_SHUFFLES):
-        raise MetadataError(f"{path}: shuffle of the blosc compressor must be -1, 0, 1 or 2, not {document!r:.100}", path=path)
-    if document == _AUTOMATIC_SHUFFLE:
-        return "bitshuffle" if data_type.dtype.itemsize == 1 else "shuffle"
-    return _SHUFFLES[document]
-
-
 # From v3 to v2
 
 
@@ -183,34 +145,30 @@ def serialize(metadata: ArrayMetadata | GroupMetadata) -> dict[str, bytes]:
     ``MetadataError`` where v2 has no words for what the metadata says.
     """
     if metadata.extensions:
-        raise _inexpressible(f"the members {sorted(metadata.extensions)}")
+        raise inexpressible(f"the members {sorted(metadata.extensions)}")
     attributes = {".zattrs": v3.dump(dict(metadata.attributes), ".zattrs")} if metadata.attributes else {}
     if isinstance(metadata, GroupMetadata):
         return {".zgroup": v3.dump({"zarr_format": 2}, ".zgroup"), **attributes}
     return {".zarray": v3.dump(_serialize_array(metadata), ".zarray"), **attributes}
 
 
-def _inexpressible(what: str) -> MetadataError:
-    return MetadataError(f"Zarr v2 cannot express {what}; leave it out, or write Zarr v3")
-
-
 def _serialize_array(metadata: ArrayMetadata) -> dict[str, JSON]:
     if metadata.dimension_names is not None:
-        raise _inexpressible("dimension_names (many readers take them from the attribute '_ARRAY_DIMENSIONS')")
+        raise inexpressible("dimension_names (many readers take them from the attribute '_ARRAY_DIMENSIONS')")
     if metadata.storage_transformers:
-        raise _inexpressible("storage_transformers")
+        raise inexpressible("storage_transformers")
     if metadata.chunk_key_encoding.name != "v2":
-        raise _inexpressible(f"the chunk key encoding {metadata.chunk_key_encoding.name!r}")
-    order, endian, codecs = _serialize_codecs(metadata.codecs, len(metadata.shape))
+        raise inexpressible(f"the chunk key encoding {metadata.chunk_key_encoding.name!r}")
+    order, endian, codecs, compressor = v2_codecs.serialize(metadata.codecs, len(metadata.shape))
     return {
         "zarr_format": 2,
         "shape": metadata.shape,
         "chunks": metadata.chunk_grid.chunk_shape,
         "dtype": _serialize_dtype(metadata.data_type, endian),
-        "compressor": codecs[-1] if codecs else None,
+        "compressor": compressor,
         "fill_value": _serialize_fill_value(metadata),
         "order": order,
-        "filters": codecs[:-1] or None,
+        "filters": codecs or None,
         "dimension_separator": metadata.chunk_key_encoding.separator,
     }
 
@@ -218,7 +176,7 @@ def _serialize_array(metadata: ArrayMetadata) -> dict[str, JSON]:
 def _serialize_dtype(data_type: DataType, endian: JSON) -> str:
     kind = next((kind for kind, name in _KINDS.items() if name == data_type.name), None)
     if kind is None:
-        raise _inexpressible(f"the data type {data_type.name!r}")
+        raise inexpressible(f"the data type {data_type.name!r}")
     byte_order = "|" if data_type.dtype.itemsize == 1 else ">" if endian == "big" else "<"
     return f"{byte_order}{kind}"
 
@@ -229,26 +187,5 @@ def _serialize_fill_value(metadata: ArrayMetadata) -> JSON:
     document = metadata.data_type.serialize_fill_value(metadata.fill_value)
     parts: Sequence[Any] = document if isinstance(document, list) else [document]
     if any(isinstance(part, str) and part.startswith("0x") for part in parts):
-        raise _inexpressible(f"the fill value {document}, a NaN other than the usual one")
+        raise inexpressible(f"the fill value {document}, a NaN other than the usual one")
     return document
-
-
-def _serialize_codecs(codecs: Sequence[Codec], ndim: int) -> tuple[str, JSON, list[JSON]]:
-    """The order, the byte order, and the filters and compressor for a list of v3 codecs."""
-    order, rest = "C", list(codecs)
-    if ndim > 1 and rest[0].name == "transpose" and rest[0].configuration()["order"] == list(range(ndim))[::-1]:
-        order, rest = "F", rest[1:]
-    if rest[0].name != "bytes":
-        raise _inexpressible(f"the codec {rest[0].name!r} here")
-    return order, rest[0].configuration().get("endian"), [_serialize_codec(codec) for codec in rest[1:]]
-
-
-def _serialize_codec(codec: Codec) -> JSON:
-    if codec.name not in _IDS and not codec.name.startswith("numcodecs."):
-        raise _inexpressible(f"the codec {codec.name!r}")
-    codec_id = _IDS.get(codec.name, codec.name.removeprefix("numcodecs."))
-    configuration = codec.configuration()
-    if codec_id == "blosc":
-        configuration["shuffle"] = _SHUFFLES.index(cast("str", configuration["shuffle"]))
-        configuration.pop("typesize", None)  # v2 writers take it from the data type, and readers from the chunk
-    return {"id": codec_id, **configuration}
