@@ -87,7 +87,7 @@ def patched(pipeline: CodecPipeline, old: Buffer | None, projection: Projection,
     else:
         chunk = np.empty(spec.shape, spec.dtype)
         pipeline.decode_into(old, chunk)
-    chunk[projection.chunk] = values
+    chunk[projection.chunk or ...] = values
     return chunk
 
 
@@ -161,7 +161,7 @@ class PlainChunks:
 
     def update(self, old: Buffer | None, unit: Projection, selection: Selection, values: Array) -> Buffer | None:
         del selection
-        return encoded_or_none(self.pipeline, patched(self.pipeline, old, unit, values[unit.out]))
+        return encoded_or_none(self.pipeline, patched(self.pipeline, old, unit, values[unit.out or ...]))
 
 
 class ShardIndexes:
@@ -323,7 +323,7 @@ class ShardedChunks:
         parts: list[Buffer | None] = [None] * layout.nchunks if old is None else layout.split(old)
         for projection in self._plan(selection).within(unit.coords, layout.grid_shape).projections():
             number = self._number(projection.coords)
-            chunk = patched(self.pipeline, parts[number], projection, values[projection.out])
+            chunk = patched(self.pipeline, parts[number], projection, values[projection.out or ...])
             encoded = encoded_or_none(self.pipeline, chunk)
             # an uncompressed chunk shares memory with what will be overwritten or belongs to the caller
             parts[number] = encoded if encoded is None or self.pipeline.compressed else bytes(encoded)

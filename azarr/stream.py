@@ -209,7 +209,7 @@ def decode_chunk(pipeline: CodecPipeline, dropped: frozenset[int], place: Projec
     elif place.full:
         data = located(partial(decode_own, pipeline), encoded, place.coords)
     else:
-        data = located(pipeline.decode_scratch, encoded, place.coords)[place.chunk].astype(spec.dtype, order="C")
+        data = located(pipeline.decode_scratch, encoded, place.coords)[place.chunk or ...].astype(spec.dtype, order="C")
     region = place.out
     if dropped:
         data = data.reshape([length for axis, length in enumerate(data.shape) if axis not in dropped])

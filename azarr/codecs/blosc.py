@@ -117,7 +117,7 @@ class Blosc(BytesToBytesCodec):
         return {"cname": self.cname, "clevel": self.clevel, **present, "blocksize": self.blocksize}
 
     def bind(self, spec: ChunkSpec) -> Self:
-        typesize = self.typesize or max(spec.dtype.itemsize, 1)
+        typesize = self.typesize or (1 if spec.variable else max(spec.dtype.itemsize, 1))
         return replace(self, typesize=typesize, shuffle=self.shuffle or ("bitshuffle" if typesize == 1 else "shuffle"))
 
     def encode(self, data: Buffer) -> Buffer:

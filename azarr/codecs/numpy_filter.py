@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
@@ -85,7 +86,7 @@ def parse_dtype(codec: str, configuration: Mapping[str, JSON], key: str, default
 def number(codec: str, configuration: Mapping[str, JSON], key: str) -> int | float:
     """The finite number at ``key``; ``MetadataError`` for anything else."""
     value = configuration.get(key)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not -1.8e308 < value < 1.8e308:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
         raise MetadataError(f"codec {codec!r}: {key} must be a number, not {value!r:.100}")
     return value
 

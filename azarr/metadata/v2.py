@@ -5,30 +5,25 @@ A v2 array becomes the members of a v3 document, which ``v3`` then parses: every
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from types import MappingProxyType
 from typing import Any, Final
 
-from azarr.data_types import DataType, parse_data_type
-from azarr.errors import MetadataError, UnknownExtensionError
-from azarr.metadata import v2_codecs, v3
+import numpy as np
+
+from azarr.codecs.base import Codec
+from azarr.codecs.bytes import Bytes, MixedBytes
+from azarr.codecs.transpose import Transpose
+from azarr.data_types.base import has_byte_order
+from azarr.data_types.variable import Json
+from azarr.errors import MetadataError
+from azarr.metadata import v2_codecs, v2_data_types, v3
 from azarr.metadata.model import ArrayMetadata, GroupMetadata
 from azarr.metadata.v2_codecs import inexpressible
+from azarr.metadata.v2_data_types import Elements
 from azarr.types import JSON, Buffer, Limits
 
 _REQUIRED: Final = ("shape", "chunks", "dtype", "compressor", "fill_value", "order")
-_ENDIAN: Final = MappingProxyType({"<": "little", ">": "big"})
-_KINDS: Final = MappingProxyType(
-    {"b1": "bool"}
-    | {f"i{nbytes}": f"int{8 * nbytes}" for nbytes in (1, 2, 4, 8)}
-    | {f"u{nbytes}": f"uint{8 * nbytes}" for nbytes in (1, 2, 4, 8)}
-    | {f"f{nbytes}": f"float{8 * nbytes}" for nbytes in (2, 4, 8)}
-    | {f"c{nbytes}": f"complex{8 * nbytes}" for nbytes in (8, 16)}
-)
-"""Data types of v3 by the kind and size that stand for them in v2."""
 
 
 def parse_array(
@@ -42,11 +37,26 @@ def parse_array(
         members = v3.load(zarray, path, ".zarray", limits)
         v3.check_format(members, 2, path, ".zarray")
         v3.require(members, _REQUIRED, path, ".zarray")
-        array = v3.parse_array(_translate(members, path, limits), path, limits)
+        elements = v2_data_types.parse_dtype(members["dtype"], _codecs_of(members, path), path)
+        fill_value = v2_data_types.parse_fill_value(members["fill_value"], elements, path)
+        array = v3.parse_array(_translate(members, elements, path, limits), path, limits, (elements.data_type, fill_value))
     except RecursionError:
         raise MetadataError(f"{path}: .zarray is nested too deeply", path=path) from None
-    fill_value = None if members["fill_value"] is None else array.fill_value
-    return replace(array, zarr_format=2, fill_value=fill_value, attributes=_parse_attributes(zattrs, path, limits))
+    return replace(
+        array,
+        zarr_format=2,
+        codecs=_with_mixed_orders(array.codecs, elements, path) if elements.endian == "mixed" else array.codecs,
+        fill_value=None if members["fill_value"] is None else fill_value,
+        attributes=_parse_attributes(zattrs, path, limits),
+    )
+
+
+def _with_mixed_orders(codecs: Sequence[Codec], elements: Elements, path: str) -> tuple[Codec, ...]:
+    """The codecs with one for fields of more than one byte order in place of ``bytes``."""
+    first = [codec for codec in codecs if not isinstance(codec, Transpose)][0]
+    if not isinstance(first, Bytes):
+        raise MetadataError(f"{path}: fields that differ in byte order cannot go through the filter {first.name!r}", path=path)
+    return tuple(MixedBytes(stored=elements.stored) if codec is first else codec for codec in codecs)
 
 
 def parse_group(
@@ -67,13 +77,12 @@ def _parse_attributes(zattrs: Buffer | Mapping[str, JSON] | None, path: str, lim
 # From v2 to v3
 
 
-def _translate(members: Mapping[str, JSON], path: str, limits: Limits) -> dict[str, JSON]:
-    """The v3 members for those of a ``.zarray``. Members that v2 does not know are ignored, unlike in v3."""
+def _translate(members: Mapping[str, JSON], elements: Elements, path: str, limits: Limits) -> dict[str, JSON]:
+    """The v3 members for those of a ``.zarray``, except for the data type and fill value, whose forms v3 has not all.
+
+    Members that v2 does not know are ignored, unlike in v3.
+    """
     shape = v3.parse_shape(members["shape"], path, limits)
-    data_type, endian = _parse_dtype(members["dtype"], path)
-    fill_value = members["fill_value"]
-    if fill_value is None:  # undefined, which the codecs are spared
-        fill_value = data_type.serialize_fill_value(data_type.default_fill_value)
     chunks, order, separator = members["chunks"], members["order"], members.get("dimension_separator", ".")
     if not isinstance(chunks, list | tuple) or not all(type(length) is int for length in chunks):
         raise MetadataError(f"{path}: chunks must be a list of whole numbers, not {chunks!r:.100}", path=path)
@@ -81,50 +90,17 @@ def _translate(members: Mapping[str, JSON], path: str, limits: Limits) -> dict[s
         raise MetadataError(f"{path}: order must be 'C' or 'F', not {order!r:.100}", path=path)
     if separator not in (".", "/"):
         raise MetadataError(f"{path}: dimension_separator must be '.' or '/', not {separator!r:.100}", path=path)
-    codecs = v2_codecs.translate(_codecs_of(members, path), endian, path)
+    codecs = v2_codecs.translate(_codecs_of(members, path), "little" if elements.endian == "mixed" else elements.endian, path)
     if order == "F" and len(shape) > 1:
+        if isinstance(elements.data_type, Json):
+            raise MetadataError(f"{path}: JSON in order 'F' is refused, because writers disagree on what it means", path=path)
         codecs.insert(0, {"name": "transpose", "configuration": {"order": list(range(len(shape)))[::-1]}})
     return {
         "shape": shape,
-        "data_type": data_type.to_json(),
         "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": list(chunks)}},
         "chunk_key_encoding": {"name": "v2", "configuration": {"separator": separator}},
-        "fill_value": _translate_fill_value(fill_value, data_type, path),
         "codecs": codecs,
     }
-
-
-def _parse_dtype(document: JSON, path: str) -> tuple[DataType, str | None]:
-    """The data type and byte order in a v2 ``dtype``; the byte order is ``None`` for single bytes, whatever the document says."""
-    match = re.fullmatch(r"([<>|]?)([a-zA-Z]\d+)", document) if isinstance(document, str) else None
-    name = _KINDS.get(match[2]) if match else None
-    if match is None or name is None:
-        # structured types, strings, times and objects of v2 would be told apart here
-        known = ", ".join(_KINDS)
-        raise UnknownExtensionError(
-            f"{path}: unknown dtype {document!r:.100}; azarr has {known}, each after '<', '>' or, for single bytes, '|'",
-            path=path,
-            name=f"{document!s:.100}",
-        )
-    data_type = parse_data_type(name, path)
-    if data_type.dtype.itemsize == 1:
-        return data_type, None
-    if match[1] not in _ENDIAN:
-        raise MetadataError(f"{path}: dtype {document!r:.100} needs a byte order, '<{match[2]}' or '>{match[2]}'", path=path)
-    return data_type, _ENDIAN[match[1]]
-
-
-def _translate_fill_value(document: JSON, data_type: DataType, path: str) -> JSON:
-    """The v3 form of a v2 ``fill_value``: without the bare NaN, the ``7.0`` of integers and the numbers of bool that v2 has."""
-    if isinstance(document, list | tuple):
-        return [_translate_fill_value(part, data_type, path) for part in document]
-    if isinstance(document, str) and document.startswith("0x"):
-        raise MetadataError(f"{path}: fill_value {document!r:.100} is a form of v3; v2 has no hexadecimal numbers", path=path)
-    if isinstance(document, float) and math.isnan(document):
-        return "NaN"
-    if isinstance(document, float) and document.is_integer() and data_type.dtype.kind in "biu":
-        return int(document)
-    return document
 
 
 def _codecs_of(members: Mapping[str, JSON], path: str) -> list[JSON]:
@@ -160,32 +136,27 @@ def _serialize_array(metadata: ArrayMetadata) -> dict[str, JSON]:
     if metadata.chunk_key_encoding.name != "v2":
         raise inexpressible(f"the chunk key encoding {metadata.chunk_key_encoding.name!r}")
     order, endian, codecs, compressor = v2_codecs.serialize(metadata.codecs, len(metadata.shape))
+    elements = Elements(metadata.data_type, _stored_dtype(metadata, endian))
+    dtype = v2_data_types.serialize_dtype(elements.stored)
+    if order == "F" and isinstance(metadata.data_type, Json):
+        raise inexpressible("JSON in order 'F'")
     return {
         "zarr_format": 2,
         "shape": metadata.shape,
         "chunks": metadata.chunk_grid.chunk_shape,
-        "dtype": _serialize_dtype(metadata.data_type, endian),
+        "dtype": dtype,
         "compressor": compressor,
-        "fill_value": _serialize_fill_value(metadata),
+        "fill_value": None if metadata.fill_value is None else v2_data_types.serialize_fill_value(metadata.fill_value, elements),
         "order": order,
         "filters": codecs or None,
         "dimension_separator": metadata.chunk_key_encoding.separator,
     }
 
 
-def _serialize_dtype(data_type: DataType, endian: JSON) -> str:
-    kind = next((kind for kind, name in _KINDS.items() if name == data_type.name), None)
-    if kind is None:
-        raise inexpressible(f"the data type {data_type.name!r}")
-    byte_order = "|" if data_type.dtype.itemsize == 1 else ">" if endian == "big" else "<"
-    return f"{byte_order}{kind}"
-
-
-def _serialize_fill_value(metadata: ArrayMetadata) -> JSON:
-    if metadata.fill_value is None:
-        return None
-    document = metadata.data_type.serialize_fill_value(metadata.fill_value)
-    parts: Sequence[Any] = document if isinstance(document, list) else [document]
-    if any(isinstance(part, str) and part.startswith("0x") for part in parts):
-        raise inexpressible(f"the fill value {document}, a NaN other than the usual one")
-    return document
+def _stored_dtype(metadata: ArrayMetadata, endian: JSON) -> np.dtype[Any]:
+    """The data type of the elements in the byte order in which they are stored."""
+    dtype = metadata.data_type.dtype
+    mixed = [codec.stored for codec in metadata.codecs if isinstance(codec, MixedBytes)]
+    if mixed or dtype.hasobject or not has_byte_order(dtype):
+        return mixed[0] if mixed else dtype
+    return dtype.newbyteorder(">" if endian == "big" else "<")

@@ -13,14 +13,16 @@ from typing import Final, cast
 
 from azarr.codecs.base import ArrayToArrayCodec, ArrayToBytesCodec, Codec
 from azarr.codecs.blosc import SHUFFLES
+from azarr.codecs.bytes import Bytes
 from azarr.codecs.registry import codec_type
+from azarr.codecs.vlen import VariableLengthCodec
 from azarr.errors import MetadataError
 from azarr.types import JSON
 
 # v3 has codecs of its own for these; any other id is "numcodecs.<id>" there.
-_NAMES: Final[Mapping[str, str]] = MappingProxyType({"snappy": "snappy"})
+_NAMES: Final[Mapping[str, str]] = MappingProxyType({name: name for name in ("snappy", "vlen-bytes", "vlen-utf8")})
 _IDS: Final[Mapping[str, str]] = MappingProxyType(
-    {name: name for name in ("blosc", "crc32c", "gzip", "snappy", "zstd")},
+    {name: name for name in ("blosc", "crc32c", "gzip", "snappy", "vlen-bytes", "vlen-utf8", "zstd")},
 )
 
 _BEFORE: Final = ("dtype", "decode_dtype")
@@ -38,6 +40,11 @@ def inexpressible(what: str) -> MetadataError:
 # From v2 to v3
 
 
+def name_in_v3(codec_id: str) -> str:
+    """The name in v3 of the codec ``codec_id``."""
+    return _NAMES.get(codec_id, f"numcodecs.{codec_id}")
+
+
 def translate(documents: Sequence[JSON], endian: str | None, path: str) -> list[JSON]:
     """The v3 codecs for filters and a compressor of v2, in the order in which they encode chunks whose byte order is ``endian``."""
     codecs: list[JSON] = []
@@ -47,7 +54,7 @@ def translate(documents: Sequence[JSON], endian: str | None, path: str) -> list[
         codec_id = document.get("id") if isinstance(document, Mapping) else None
         if not isinstance(document, Mapping) or not isinstance(codec_id, str):
             raise MetadataError(f"{path}: a filter or compressor must be an object with an id, not {document!r:.100}", path=path)
-        name = _NAMES.get(codec_id, f"numcodecs.{codec_id}")
+        name = name_in_v3(codec_id)
         configuration = {key: value for key, value in document.items() if key != "id"}
         kind = codec_type(name) or Codec
         if issubclass(kind, ArrayToArrayCodec):
@@ -99,9 +106,9 @@ def serialize(codecs: Sequence[Codec], ndim: int) -> tuple[str, JSON, list[JSON]
     if ndim > 1 and rest[0].name == "transpose" and rest[0].configuration()["order"] == list(range(ndim))[::-1]:
         order, rest = "F", rest[1:]
     serializer = next(codec for codec in rest if isinstance(codec, ArrayToBytesCodec))
-    endian = serializer.configuration().get("endian")
+    endian = serializer.endian if isinstance(serializer, Bytes) else serializer.configuration().get("endian")
     documents = [_serialize_codec(codec, endian) for codec in rest if codec is not serializer or codec.name != "bytes"]
-    if rest[-1].name == "bytes":  # whatever there is changes arrays
+    if isinstance(rest[-1], Bytes | VariableLengthCodec):  # whatever there is changes arrays, or is the codec of objects
         return order, endian, documents, None
     return order, endian, documents[:-1], documents[-1]
 
