@@ -87,7 +87,6 @@ def bench(session: nox.Session) -> None:
         session.error("set PEERBENCH to a checkout of the peer benchmark; bench/README.md says how")
     session.install(".", *PEERS)
     script, *arguments = session.posargs or ["run.py", "--help"]
-    session.install(".", *PEERS)
     Path("bench/results").mkdir(exist_ok=True)
     session.run("python", str(Path(peerbench, script)), *arguments, env={"PEERBENCH_ADAPTERS": str(Path("bench/peers").resolve())})
 

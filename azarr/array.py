@@ -102,12 +102,7 @@ class ArrayView:
             target = full = np.empty(selection.full_shape, self.dtype)
             target = full.reshape(selection.shape) if selection.dropped else full
         else:
-            if not isinstance(out, np.ndarray):
-                raise WriteError(f"out must be a NumPy array of shape {selection.shape} and data type {self.dtype}, not {out!r:.60}")
-            if out.shape != selection.shape or out.dtype != self.dtype or not out.flags.writeable:
-                raise WriteError(
-                    f"out must be writable, of shape {selection.shape} and data type {self.dtype}, not {out.shape} and {out.dtype}"
-                )
+            check_out(out, selection.shape, self.dtype)
             target, full = out, np.expand_dims(out, selection.dropped)
         await read(self.array.source, selection, full, self.array.engine)
         return target
@@ -211,6 +206,14 @@ class AsyncArray(ArrayView):
         updated = await documents.update_attributes(self.store, self.path, attributes, self.engine.limits, self.metadata)
         if isinstance(updated, ArrayMetadata):
             self.metadata = updated
+
+
+def check_out(out: object, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    """Raise ``WriteError`` unless ``out`` can be filled with elements of ``dtype`` in ``shape``."""
+    if not isinstance(out, np.ndarray):
+        raise WriteError(f"out must be a NumPy array, not {type(out).__name__}")
+    if out.shape != shape or out.dtype != dtype or not out.flags.writeable:
+        raise WriteError(f"out must be writable, of shape {shape} and data type {dtype}, not {out.shape} and {out.dtype}")
 
 
 def chunk_source(store: ReadableStore, path: str, metadata: ArrayMetadata, limits: Limits) -> ChunkSource:

@@ -9,6 +9,7 @@ import asyncio
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol, TypeAlias, cast
 
 import numpy as np
@@ -26,6 +27,9 @@ from azarr.types import Array, Buffer, ByteRange, Coords
 
 RUN_NBYTES = 2**20
 """Decoded bytes of neighbouring chunks that are placed in one go: what a core's second-level cache holds."""
+
+RUN_LENGTH = 1024
+"""Chunks that are placed in one go at most, however small they are: a plan should not cost more memory than the data."""
 
 MERGED_GAP, MERGED_NBYTES = 2**20, 16 * 2**20
 """Ranges of one shard are fetched together when at most so much lies between them and so much is fetched at once."""
@@ -74,7 +78,7 @@ class ChunkSource(Protocol):
 
 def run_length(pipeline: CodecPipeline, request_nbytes: int) -> int:
     """How many chunks make a run."""
-    return max(1, min(RUN_NBYTES, request_nbytes) // max(1, pipeline.spec.nbytes))
+    return max(1, min(RUN_LENGTH, min(RUN_NBYTES, request_nbytes) // max(1, pipeline.spec.nbytes)))
 
 
 def patched(pipeline: CodecPipeline, old: Buffer | None, projection: Projection, values: Array) -> Array:
@@ -87,7 +91,8 @@ def patched(pipeline: CodecPipeline, old: Buffer | None, projection: Projection,
     else:
         chunk = np.empty(spec.shape, spec.dtype)
         pipeline.decode_into(old, chunk)
-    chunk[projection.chunk or ...] = values
+    with np.errstate(over="ignore"):  # what a narrower float cannot hold is infinite in it
+        chunk[projection.chunk or ...] = values
     return chunk
 
 
@@ -245,16 +250,16 @@ class ShardedChunks:
         return self._layout.number(tuple(index % count for index, count in zip(coords, self._layout.grid_shape, strict=True)))
 
     def _locate(self, index: ShardIndex, coords: Sequence[Coords]) -> list[ByteRange | None]:
-        try:
-            return [index.locate(self._number(each)) for each in coords]
-        except CodecError as error:
-            error.coords = error.coords or coords[0]
-            raise
+        ranges = []
+        for each in coords:
+            with about(each):
+                ranges.append(index.locate(self._number(each)))
+        return ranges
 
     def fetch_blocking(self, run: Run) -> Iterator[tuple[int, Buffer | None]]:
         coords = run.chunk_coords()
         unit = self._unit(coords[0])
-        index = self._index_blocking(unit)
+        index = self._index_blocking(unit, coords[0])
         if index is None:
             yield from ((number, None) for number in range(run.length))
             return
@@ -285,11 +290,12 @@ class ShardedChunks:
                 memory[number * nbytes : (number + 1) * nbytes] = data
         return missing
 
-    def _index_blocking(self, unit: Coords) -> ShardIndex | None:
+    def _index_blocking(self, unit: Coords, coords: Coords) -> ShardIndex | None:
         known, index = self._indexes.get(unit)
         if not known:
             data = cast("BlockingStore", self.store).get_blocking(self.key(unit), self._layout.index_request)
-            index = None if data is None else self._layout.decode_index(data)
+            with about(coords):
+                index = None if data is None else self._layout.decode_index(data)
             self._indexes.put(unit, index)
         return index
 
@@ -297,7 +303,7 @@ class ShardedChunks:
         coords = [each for run in batch for each in run.chunk_coords()]
         chunks: list[Buffer | None] = [None] * len(coords)
         unit = self._unit(coords[0])
-        index = await self._index(unit, requests)
+        index = await self._index(unit, coords[0], requests)
         if index is not None:
             for merged in merge(self._locate(index, coords)):
                 start = merged[0][1].start
@@ -308,13 +314,14 @@ class ShardedChunks:
                     chunks[number] = chunk
         return chunks
 
-    async def _index(self, unit: Coords, requests: asyncio.Semaphore) -> ShardIndex | None:
+    async def _index(self, unit: Coords, coords: Coords, requests: asyncio.Semaphore) -> ShardIndex | None:
         async with self._fetching.setdefault(unit, asyncio.Lock()):
             known, index = self._indexes.get(unit)
             if not known:
                 async with requests:
                     data = await self.store.get(self.key(unit), self._layout.index_request)
-                index = None if data is None else self._layout.decode_index(data)
+                with about(coords):
+                    index = None if data is None else self._layout.decode_index(data)
                 self._indexes.put(unit, index)
             return index
 
@@ -328,6 +335,16 @@ class ShardedChunks:
             # an uncompressed chunk shares memory with what will be overwritten or belongs to the caller
             parts[number] = encoded if encoded is None or self.pipeline.compressed else bytes(encoded)
         return None if all(part is None for part in parts) else layout.join(parts)
+
+
+@contextmanager
+def about(coords: Coords) -> Iterator[None]:
+    """Let the codec errors of the block say which chunk they are about."""
+    try:
+        yield
+    except CodecError as error:
+        error.coords = error.coords or coords
+        raise
 
 
 def merge(ranges: Sequence[ByteRange | None]) -> Iterator[list[tuple[int, ByteRange]]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, SupportsIndex, TypeAlias, cast
 
@@ -61,9 +61,10 @@ class ArrayOptions:
         """The metadata of such an array; ``MetadataError`` says what does not fit together."""
         if self.zarr_format not in (2, 3):
             raise MetadataError(f"zarr_format must be 2 or 3, not {self.zarr_format!r:.100}")
-        data_type, endian = self._data_type()
-        shape = as_shape("shape", self.shape, 1 if isinstance(self.shape, int) else None, least=0)
-        chunk_shape = auto_chunks(shape, element_nbytes(data_type.dtype)) if self.chunks == "auto" else as_shape("chunks", self.chunks, len(shape))
+        data_type, endian = as_data_type(self.dtype, self.serializer, self.filters)
+        shape = as_shape("shape", self.shape, None, least=0)
+        itemsize = element_nbytes(data_type.dtype)
+        chunk_shape = auto_chunks(shape, itemsize) if self.chunks == "auto" else as_shape("chunks", self.chunks, len(shape))
         shard_shape, location = self._shards(chunk_shape)
         fill_value = data_type.default_fill_value if self.fill_value is None else data_type.fill_value_of(self.fill_value)
         spec = ChunkSpec(shard_shape or chunk_shape, data_type.dtype, fill_value)
@@ -97,33 +98,6 @@ class ArrayOptions:
         if any(shard % chunk for shard, chunk in zip(shape, chunk_shape, strict=True)):
             raise MetadataError(f"shards {shape} must be a whole number of chunks {chunk_shape} along every dimension")
         return shape, "start" if location == "start" else "end"
-
-    def _data_type(self) -> tuple[DataType, Literal["little", "big"]]:
-        """The data type, and the byte order that the user's NumPy data type has."""
-        if isinstance(self.dtype, DataType):
-            return self.dtype, "little"
-        if isinstance(self.dtype, Mapping) or (isinstance(self.dtype, str) and is_data_type(self.dtype)):
-            return parse_data_type(cast("JSON", self.dtype), "dtype"), "little"
-        try:
-            dtype = np.dtype(self.dtype)
-        except (TypeError, ValueError) as error:
-            raise MetadataError(f"dtype {self.dtype!r:.100} is neither a NumPy data type nor the name of a Zarr data type") from error
-        if dtype == object:
-            return self._object_type(), "little"
-        data_type = data_type_for(dtype)
-        # v3 data types have no byte order: the bytes codec keeps what a NumPy data type says
-        ordered = has_byte_order(data_type.dtype) and not data_type.dtype.hasobject
-        return data_type, "big" if ordered and packed(dtype) == data_type.dtype.newbyteorder(">") else "little"
-
-    def _object_type(self) -> DataType:
-        """What objects are, which the serializer or a filter says."""
-        named = [self.serializer] if self.serializer is not None else []
-        for codec in map(as_codec, [*named, *self.filters]):
-            if isinstance(codec, VariableLengthCodec):
-                return codec.data_type
-            if isinstance(codec, Categorize):
-                return String()
-        return data_type_for(np.dtype(object))
 
     def _codecs(self, data_type: DataType, endian: Literal["little", "big"], ndim: int) -> tuple[Codec, ...]:
         transpose = (Transpose(tuple(reversed(range(ndim)))),) if self.order == "F" and ndim > 1 else ()
@@ -167,11 +141,39 @@ class ArrayOptions:
         if self.dimension_names is None:
             return None
         names = tuple(self.dimension_names)
-        if isinstance(self.dimension_names, str) or len(names) != ndim:
+        if isinstance(self.dimension_names, str) or len(names) != ndim or not all(n is None or isinstance(n, str) for n in names):
             raise MetadataError(
                 f"dimension_names must be one name (or None) for each of the {ndim} dimensions, not {self.dimension_names!r:.100}"
             )
         return names
+
+
+def array_metadata(
+    options: Mapping[str, Any], *, like: ArrayMetadata | None = None, zarr_format: Literal[2, 3] | None = None
+) -> ArrayMetadata:
+    """The metadata that ``options`` describe; what they leave open is taken from ``like``, then from the defaults.
+
+    ``zarr_format`` is that of the group the array is made in, which goes before that of ``like``. Raises ``MetadataError`` where the
+    options do not fit together, ``TypeError`` where there is no such option.
+    """
+    chosen = {name: value for name, value in options.items() if name not in {"shape", "dtype"} or value is not None}
+    if unknown := chosen.keys() - ArrayOptions.__dataclass_fields__.keys():
+        raise TypeError(f"arrays have no option {sorted(unknown)}; they have {sorted(ArrayOptions.__dataclass_fields__)}")
+    given = {} if zarr_format is None else {"zarr_format": zarr_format}
+    merged = {**({} if like is None else {"shape": like.shape, **options_like(like)}), **given, **chosen}
+    if "shape" not in merged or "dtype" not in merged:
+        raise MetadataError("a new array needs shape and dtype, or an array to be like")
+    if like is not None:
+        if merged["zarr_format"] != like.zarr_format and "chunk_key_encoding" not in chosen:
+            del merged["chunk_key_encoding"]
+        data_type, _ = as_data_type(merged["dtype"], merged["serializer"], merged["filters"])
+        if data_type != like.data_type:
+            variable = data_type.dtype.hasobject or like.data_type.dtype.hasobject
+            if "fill_value" not in chosen and (variable or not np.can_cast(like.data_type.dtype, data_type.dtype, "same_kind")):
+                del merged["fill_value"]
+            if "serializer" not in chosen and variable:
+                del merged["serializer"]
+    return ArrayOptions(**merged).metadata()
 
 
 def options_like(metadata: ArrayMetadata) -> dict[str, Any]:
@@ -181,19 +183,58 @@ def options_like(metadata: ArrayMetadata) -> dict[str, Any]:
     if len(outer) == 1 and isinstance(sharding := outer[0], Sharding):
         shards = {"shape": shape, "index_location": sharding.index_location}
         shape, outer = sharding.chunk_shape, sharding.codecs
+    filters = tuple(codec for codec in outer if isinstance(codec, ArrayToArrayCodec))
+    backwards = bool(filters) and filters[0] == Transpose(tuple(reversed(range(len(shape)))))
+    serializer = next(codec for codec in outer if isinstance(codec, ArrayToBytesCodec))
+    plain = isinstance(serializer, Bytes)
     return {
-        "dtype": metadata.data_type,
+        "dtype": _dtype_of(metadata.data_type, serializer, metadata.chunk_spec),
         "chunks": shape,
         "shards": shards,
         "fill_value": metadata.effective_fill_value,
-        "filters": tuple(codec for codec in outer if isinstance(codec, ArrayToArrayCodec)),
-        "serializer": next(codec for codec in outer if isinstance(codec, ArrayToBytesCodec)),
+        "order": "F" if backwards else "C",
+        "filters": filters[1:] if backwards else filters,
+        "serializer": None if plain else serializer,
         "compressors": tuple(codec for codec in outer if isinstance(codec, BytesToBytesCodec)),
         "chunk_key_encoding": metadata.chunk_key_encoding,
         "dimension_names": metadata.dimension_names,
         "attributes": metadata.attributes,
         "zarr_format": metadata.zarr_format,
     }
+
+
+def _dtype_of(data_type: DataType, serializer: ArrayToBytesCodec, spec: ChunkSpec) -> np.dtype[Any] | DataType:
+    """What a user passes for elements like these: NumPy's data type where it says all, as that has a byte order."""
+    if isinstance(serializer, Bytes) and data_type_for(stored := serializer.stored_dtype(spec)) == data_type:
+        return stored
+    return data_type
+
+
+def as_data_type(
+    value: npt.DTypeLike | DataType | Mapping[str, JSON], serializer: CodecLike | None = None, filters: Sequence[CodecLike] = ()
+) -> tuple[DataType, Literal["little", "big"]]:
+    """The data type that a user means, and the byte order of the NumPy data type where it is one.
+
+    What arrays of objects hold, the codecs say that encode them.
+    """
+    if isinstance(value, DataType):
+        return value, "little"
+    if (isinstance(value, Mapping) and "name" in value) or (isinstance(value, str) and is_data_type(value)):
+        return parse_data_type(cast("JSON", value), "dtype"), "little"
+    try:
+        dtype: np.dtype[Any] = np.dtype(cast("Any", value))
+    except (TypeError, ValueError) as error:
+        raise MetadataError(f"dtype {value!r:.100} is neither a NumPy data type nor the name of a Zarr data type") from error
+    if dtype.kind == "O":
+        for codec in map(as_codec, [*([] if serializer is None else [serializer]), *filters]):
+            if isinstance(codec, VariableLengthCodec):
+                return codec.data_type, "little"
+            if isinstance(codec, Categorize):
+                return String(), "little"
+    data_type = data_type_for(dtype)
+    # v3 data types have no byte order: the bytes codec keeps what a NumPy data type says
+    ordered = has_byte_order(data_type.dtype) and not data_type.dtype.hasobject
+    return data_type, "big" if ordered and packed(dtype) == data_type.dtype.newbyteorder(">") else "little"
 
 
 def default_serializer(data_type: DataType, endian: Literal["little", "big"] = "little") -> Codec:
@@ -210,7 +251,10 @@ def default_serializer(data_type: DataType, endian: Literal["little", "big"] = "
 def as_shape(what: str, value: object, ndim: int | None, *, least: int = 1) -> tuple[int, ...]:
     """``value`` as a shape of ``ndim`` lengths of at ``least`` so much; one number stands for all dimensions."""
     try:
-        lengths = (operator.index(value),) * (ndim or 0) if isinstance(value, SupportsIndex) else tuple(map(operator.index, value))  # type: ignore[call-overload]  # what cannot be iterated is caught
+        if isinstance(value, SupportsIndex) and not isinstance(value, np.ndarray):
+            lengths = (operator.index(value),) * (1 if ndim is None else ndim)
+        else:
+            lengths = tuple(map(operator.index, cast("Iterable[SupportsIndex]", value)))
     except TypeError:
         raise MetadataError(f"{what} must be a shape of whole numbers, not {value!r:.100}") from None
     if (ndim is not None and len(lengths) != ndim) or any(length < least for length in lengths):

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal, TypeAlias
 
 from azarr.errors import MetadataError, NodeExistsError, StoreError
@@ -12,6 +11,7 @@ from azarr.metadata import v2, v3
 from azarr.metadata.model import ArrayMetadata, GroupMetadata
 from azarr.stores.base import ReadableStore, Store, WritableStore
 from azarr.types import JSON, Buffer, ByteRange, Limits
+from azarr.window import TaskRunner, Window
 
 Metadata: TypeAlias = ArrayMetadata | GroupMetadata
 ZarrFormat: TypeAlias = Literal[2, 3]
@@ -38,6 +38,19 @@ async def fetch(store: ReadableStore, path: str, document: str, limits: Limits) 
     return await store.get(key_of(path, document), ByteRange(0, limits.metadata_nbytes + 1))
 
 
+async def fetch_all(store: ReadableStore, path: str, names: Sequence[str], nbytes: int) -> list[Buffer | None]:
+    """The first ``nbytes`` of several documents, fetched at once; where one fails, nothing of the others goes on."""
+
+    async def one(name: str) -> Buffer | None:
+        return await store.get(key_of(path, name), ByteRange(0, nbytes))
+
+    window: Window[str, Buffer | None] = Window(iter(names), TaskRunner(one), len(names), ordered=True)
+    try:
+        return [await window.take() for _ in names]
+    finally:
+        await window.aclose()
+
+
 async def read(store: ReadableStore, path: str, limits: Limits, zarr_format: ZarrFormat | None = None) -> Metadata | None:
     """The metadata of the node at ``path``, ``None`` where there is no node; v3 comes first where both formats are there."""
     if zarr_format in {None, 3}:
@@ -45,8 +58,7 @@ async def read(store: ReadableStore, path: str, limits: Limits, zarr_format: Zar
         if document is not None:
             return v3.parse(document, path or "/", limits)
     if zarr_format in {None, 2}:
-        names = (".zarray", ".zgroup", ".zattrs")
-        zarray, zgroup, zattrs = await asyncio.gather(*(fetch(store, path, name, limits) for name in names))
+        zarray, zgroup, zattrs = await fetch_all(store, path, (".zarray", ".zgroup", ".zattrs"), limits.metadata_nbytes + 1)
         if zarray is not None:
             return v2.parse_array(zarray, zattrs, path or "/", limits)
         if zgroup is not None:
@@ -58,6 +70,20 @@ def serialize(metadata: Metadata) -> dict[str, bytes]:
     """The documents of a node by their names, the one that makes the node exist last."""
     documents = v3.serialize(metadata) if metadata.zarr_format == 3 else v2.serialize(metadata)
     return {name: documents[name] for name in sorted(documents, key=lambda name: name != ".zattrs")}
+
+
+def check(metadata: Metadata, path: str, limits: Limits) -> None:
+    """Raise ``MetadataError`` unless the node can have such a path and metadata, in its format and within the limits."""
+    if metadata.zarr_format not in (2, 3):
+        raise MetadataError(f"{path or '/'}: zarr_format must be 2 or 3, not {metadata.zarr_format!r:.100}", path=path)
+    check_name(path, metadata.zarr_format)
+    documents = serialize(metadata)
+    if metadata.zarr_format == 3:
+        v3.parse(documents["zarr.json"], path or "/", limits)
+    elif isinstance(metadata, ArrayMetadata):
+        v2.parse_array(documents[".zarray"], documents.get(".zattrs"), path or "/", limits)
+    else:
+        v2.parse_group(documents[".zgroup"], documents.get(".zattrs"), path or "/", limits)
 
 
 async def write(store: WritableStore, path: str, metadata: Metadata) -> None:
@@ -74,23 +100,23 @@ async def create(store: ReadableStore, path: str, metadata: Metadata, limits: Li
     """
     if not isinstance(store, Store):
         raise StoreError(f"{store!r} cannot be written to and listed")
-    serialize(metadata)  # whatever cannot be expressed must not cost what is there
-    check_name(path, metadata.zarr_format)
+    check(metadata, path, limits)  # what cannot be expressed or read back must not cost what is there
     async with locks_of(store).hold(key_of(path, "")):
-        if await exists(store, path):
-            if not overwrite:
-                raise NodeExistsError(
-                    f"there is a node at {path or '/'!r} already; pass overwrite=True to replace it and all that is below it", path=path
-                )
-            await store.erase_prefix(f"{path}/" if path else "")
+        there = await exists(store, path)
+        if there and not overwrite:
+            raise NodeExistsError(
+                f"there is a node at {path or '/'!r} already; pass overwrite=True to replace it and all that is below it", path=path
+            )
         await create_ancestors(store, path, metadata.zarr_format, limits)
+        if there:
+            await store.erase_prefix(f"{path}/" if path else "")
         await write(store, path, metadata)
     return store
 
 
 async def exists(store: ReadableStore, path: str) -> bool:
     """Whether there is a node of either format at ``path``, whatever its documents say."""
-    found = await asyncio.gather(*(store.get(key_of(path, name), ByteRange(0, 1)) for name in ("zarr.json", ".zarray", ".zgroup")))
+    found = await fetch_all(store, path, ("zarr.json", ".zarray", ".zgroup"), 1)
     return any(part is not None for part in found)
 
 
@@ -98,10 +124,12 @@ async def create_ancestors(store: Store, path: str, zarr_format: ZarrFormat, lim
     """Make a group of every path above ``path`` where there is no node; ``NodeExistsError`` where there is an array."""
     parts = path.split("/")[:-1] if path else []
     for above in ["/".join(parts[:count]) for count in range(len(parts) + 1)] if path else []:
-        metadata = await read(store, above, limits)
-        if metadata is None:
-            await write(store, above, GroupMetadata(zarr_format))
-        elif isinstance(metadata, ArrayMetadata):
+        # Whoever creates a node holds the lock of its path first and then those of the paths above, so nobody waits in a ring.
+        async with locks_of(store).hold(key_of(above, "")):
+            metadata = await read(store, above, limits)
+            if metadata is None:
+                await write(store, above, GroupMetadata(zarr_format))
+        if isinstance(metadata, ArrayMetadata):
             raise NodeExistsError(
                 f"cannot create {path!r}: there is an array at {above or '/'!r}, and arrays have no nodes below them", path=above
             )

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from azarr import documents
 from azarr.array import AsyncArray
-from azarr.creation import ArrayOptions
+from azarr.creation import array_metadata
 from azarr.engine import Engine, default_engine
 from azarr.errors import NodeNotFoundError, StoreError
 from azarr.metadata.model import ArrayMetadata, GroupMetadata
@@ -59,9 +59,9 @@ class AsyncGroup:
         """As ``open``, for a group."""
         return expect_group(await self.open(name))
 
-    async def create_array(self, name: str, *, overwrite: bool = False, **options: Any) -> AsyncArray:
+    async def create_array(self, name: str, *, like: AsyncArray | None = None, overwrite: bool = False, **options: Any) -> AsyncArray:
         """A new array below this group, in its format; the options are those of ``azarr.create_array``."""
-        metadata = ArrayOptions(**{"zarr_format": self.metadata.zarr_format, **options}).metadata()
+        metadata = array_metadata(options, like=None if like is None else like.metadata, zarr_format=self.metadata.zarr_format)
         path = documents.child(self.path, name)
         await documents.create(self.store, path, metadata, self.engine.limits, overwrite=overwrite)
         return AsyncArray(self.store, path, metadata, self._engine)
@@ -79,7 +79,7 @@ class AsyncGroup:
             raise StoreError(f"{self.store!r} cannot be listed")
         prefix = f"{self.path}/" if self.path else ""
         listing = await self.store.list_dir(prefix)
-        names = [name for each in listing.prefixes if not (name := each.removeprefix(prefix).rstrip("/")).startswith("__")]
+        names = sorted(name for each in listing.prefixes if not (name := each.removeprefix(prefix).rstrip("/")).startswith("__"))
         window: Window[str, tuple[str, AsyncArray | AsyncGroup] | None] = Window(
             iter(names), TaskRunner(self._member), self.engine.concurrency, ordered=True
         )

@@ -10,9 +10,8 @@ import numpy.typing as npt
 
 from azarr import documents
 from azarr.array import AsyncArray
-from azarr.creation import ArrayOptions, options_like
+from azarr.creation import array_metadata
 from azarr.engine import Engine, default_engine
-from azarr.errors import MetadataError
 from azarr.group import AsyncGroup, expect_array, expect_group, open_node
 from azarr.metadata.model import GroupMetadata
 from azarr.stores.base import ReadableStore
@@ -91,17 +90,7 @@ async def create_array(
         StoreError: The store failed, or is read-only.
 
     """
-    if like is not None:
-        options = {**options_like(like.metadata), **options}
-        shape = like.shape if shape is None else shape
-        dtype = options.pop("dtype") if dtype is None else dtype
-        options.pop("dtype", None)
-    if shape is None or dtype is None:
-        raise MetadataError("create_array needs shape and dtype, or an array to be like")
-    unknown = options.keys() - set(ArrayOptions.__dataclass_fields__)
-    if unknown:
-        raise TypeError(f"create_array has no option {sorted(unknown)}; it takes {sorted(ArrayOptions.__dataclass_fields__)}")
-    metadata = ArrayOptions(shape=shape, dtype=dtype, **options).metadata()
+    metadata = array_metadata({"shape": shape, "dtype": dtype, **options}, like=None if like is None else like.metadata)
     target, where = open_store(store), documents.normalize(path)
     await documents.create(target, where, metadata, (engine or default_engine()).limits, overwrite=overwrite)
     return AsyncArray(target, where, metadata, engine)

@@ -6,8 +6,8 @@ import asyncio
 import threading
 import weakref
 from collections import deque
-from collections.abc import AsyncIterator, Hashable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager, suppress
 
 
 class Waiter:
@@ -23,14 +23,14 @@ class Waiter:
 
     def grant(self) -> bool:
         """Hand over the lock; ``False`` where the waiter's loop is gone."""
-        self.granted = True
         if self._event is not None:
             self._event.set()
-        elif self._loop is not None and self._future is not None:
+        elif self._loop is not None:
             try:
                 self._loop.call_soon_threadsafe(self._wake)
             except RuntimeError:
                 return False
+        self.granted = True
         return True
 
     def _wake(self) -> None:
@@ -55,9 +55,12 @@ class KeyedLocks:
         self._mutex = threading.Lock()
         self._queues: dict[str, deque[Waiter]] = {}
 
-    @asynccontextmanager
-    async def hold(self, key: str) -> AsyncIterator[None]:
-        """Hold the lock of ``key`` in a task."""
+    def hold(self, key: str) -> Hold:
+        """Hold the lock of ``key`` in a task: ``async with locks.hold(key): ...``."""
+        return Hold(self, key)
+
+    async def acquire(self, key: str) -> None:
+        """Wait for the lock of ``key``, for whoever is sure to ``release`` it."""
         waiter = self._enter(key, asyncio.get_running_loop())
         if waiter is not None:
             try:
@@ -65,10 +68,6 @@ class KeyedLocks:
             except BaseException:  # cancelled, or thrown away together with its loop
                 self._leave(key, waiter)
                 raise
-        try:
-            yield
-        finally:
-            self._release(key)
 
     @contextmanager
     def hold_blocking(self, key: str) -> Iterator[None]:
@@ -79,7 +78,16 @@ class KeyedLocks:
         try:
             yield
         finally:
-            self._release(key)
+            self.release(key)
+
+    def release(self, key: str) -> None:
+        """Hand the lock of ``key`` to the next in the queue."""
+        with self._mutex:
+            queue = self._queues[key]
+            while queue:
+                if queue.popleft().grant():
+                    return
+            del self._queues[key]
 
     def _enter(self, key: str, loop: asyncio.AbstractEventLoop | None) -> Waiter | None:
         with self._mutex:
@@ -95,17 +103,25 @@ class KeyedLocks:
         """Give up waiting; a lock that was granted meanwhile goes on to the next in the queue."""
         with self._mutex:
             if not waiter.granted:
-                self._queues[key].remove(waiter)
+                with suppress(KeyError, ValueError):  # passed over already, as its loop is gone
+                    self._queues[key].remove(waiter)
                 return
-        self._release(key)
+        self.release(key)
 
-    def _release(self, key: str) -> None:
-        with self._mutex:
-            queue = self._queues[key]
-            while queue:
-                if queue.popleft().grant():
-                    return
-            del self._queues[key]
+
+class Hold:
+    """Holds a lock for the time of an ``async with``. Not a generator, as those are not told when a task is thrown away."""
+
+    __slots__ = ("_key", "_locks")
+
+    def __init__(self, locks: KeyedLocks, key: str) -> None:
+        self._locks, self._key = locks, key
+
+    async def __aenter__(self) -> None:
+        await self._locks.acquire(self._key)
+
+    async def __aexit__(self, *_: object) -> None:
+        self._locks.release(self._key)
 
 
 _locks: weakref.WeakValueDictionary[Hashable, KeyedLocks] = weakref.WeakValueDictionary()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -78,7 +78,7 @@ class Bytes(ArrayToBytesCodec):
 class MixedBytes(Bytes):
     """Structures whose fields differ in byte order, which only Zarr v2 has: ``stored`` is NumPy's data type for them."""
 
-    stored: np.dtype[Any] = np.dtype(np.uint8)
+    stored: np.dtype[Any] = field(kw_only=True)
 
     def configuration(self) -> dict[str, JSON]:
         raise MetadataError(f"Zarr v3 has no fields that differ in byte order ({self.stored}); write Zarr v2, or another data type")

@@ -72,7 +72,7 @@ class Categorize(ArrayToArrayCodec):
         return np.array(encoded, self.resolve(spec).dtype).reshape(chunk.shape)
 
     def decode(self, chunk: Array, spec: ChunkSpec) -> Array:
-        if chunk.size and not (0 <= int(chunk.min()) and int(chunk.max()) <= len(self.labels)):
+        if chunk.size and (int(chunk.min()) < 0 or int(chunk.max()) > len(self.labels)):
             raise damaged(self.name, f"there are numbers from {chunk.min()} to {chunk.max()} for {len(self.labels)} labels")
         return np.array(["", *self.labels], spec.dtype)[chunk]
 

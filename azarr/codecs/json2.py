@@ -58,7 +58,7 @@ class Json2(VariableLengthCodec):
         for key in _DEFAULTS.keys() & configuration.keys() - {"encoding", "separators", "indent"}:
             if not isinstance(configuration[key], bool):
                 raise MetadataError(f"codec {cls.name!r}: {key} must be true or false, not {configuration[key]!r:.100}")
-        options = {**_DEFAULTS, **configuration, "separators": tuple(separators)}  # type: ignore[arg-type]  # a list by now
+        options = {**_DEFAULTS, **configuration, "separators": tuple(separators)}
         return cls(tuple(options.items()))
 
     def configuration(self) -> dict[str, JSON]:

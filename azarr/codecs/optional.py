@@ -79,7 +79,8 @@ class Optional(VariableLengthCodec):
         return ChunkSpec((spec.nelements,), np.dtype(bool), np.False_)
 
     def _data_spec(self, spec: ChunkSpec, count: int) -> ChunkSpec:
-        item: DataType | None = (spec.dtype.metadata or {}).get("item")
+        metadata: Mapping[str, Any] = spec.dtype.metadata or {}
+        item: DataType | None = metadata.get("item")
         if item is None:
             raise MetadataError(f"codec {self.name!r} holds elements of the data type 'optional', not {spec.dtype}")
         return ChunkSpec((count,), item.dtype, item.zero, spec.limit)

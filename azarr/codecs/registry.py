@@ -62,6 +62,11 @@ def _gzip(configuration: Mapping[str, JSON]) -> Codec:
     return Gzip.from_configuration({"level": 1, **configuration})
 
 
+def _zstd(configuration: Mapping[str, JSON]) -> Codec:
+    level = configuration.get("level", 0)
+    return Zstd.from_configuration({**configuration, "level": min(level, 22) if type(level) is int else level})
+
+
 def _crc32c(configuration: Mapping[str, JSON]) -> Codec:
     located = LocatedCrc32c.from_configuration(configuration)
     return located if located.place == "start" else Crc32c()
@@ -72,7 +77,7 @@ _FROM_NUMCODECS: Mapping[str, Callable[[Mapping[str, JSON]], Codec]] = MappingPr
         "numcodecs.blosc": Blosc.from_numcodecs,
         "numcodecs.crc32c": _crc32c,
         "numcodecs.gzip": _gzip,
-        "numcodecs.zstd": Zstd.from_configuration,
+        "numcodecs.zstd": _zstd,
     }
 )
 """Codecs that numcodecs and v3 share, by numcodecs' name, from a configuration in which numcodecs has defaults and words of its own."""

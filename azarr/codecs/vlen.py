@@ -192,7 +192,7 @@ class VlenArray(LengthPrefixedCodec):
     @property
     def _stored(self) -> np.dtype[Any]:
         try:
-            stored = np.dtype(self.dtype) if isinstance(self.dtype, str) else None
+            stored = np.dtype(self.dtype) if type(self.dtype) is str else None
         except (TypeError, ValueError):
             stored = None
         if stored is None or not stored.itemsize or stored.hasobject or stored.names is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -105,10 +106,10 @@ class ZarrsVlen(VariableLengthCodec):
         border = len(rest) - nbytes if at_end else nbytes
         index, content = (rest[border:], rest[:border]) if at_end else (rest[:border], rest[border:])
         offsets = CodecPipeline(self.index_codecs, self._index_spec(spec)).decode(index).tolist()
-        if offsets[0] or any(start > stop for start, stop in zip(offsets, offsets[1:], strict=False)) or offsets[-1] > spec.limit:
+        if offsets[0] or any(start > stop for start, stop in pairwise(offsets)) or offsets[-1] > spec.limit:
             raise damaged(self.name, "the offsets do not begin with 0, do not grow, or are too large")
         joined = bytes(CodecPipeline(self.data_codecs, self._data_spec(offsets[-1])).decode(content)) if offsets[-1] else b""
-        return elements_of(self.name, [joined[start:stop] for start, stop in zip(offsets, offsets[1:], strict=False)], spec)
+        return elements_of(self.name, [joined[start:stop] for start, stop in pairwise(offsets)], spec)
 
     def _index_spec(self, spec: ChunkSpec) -> ChunkSpec:
         dtype = np.dtype(self.index_data_type)

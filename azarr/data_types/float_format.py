@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from azarr.types import JSON
+from azarr.types import JSON, Array
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class FloatFormat:
                 return None
         return int(rounded.view(f"u{self.dtype.itemsize}")[0])
 
-    def holds(self, numbers: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    def holds(self, numbers: Array) -> Array:
         """Which of these float64 numbers have a counterpart that they can be rounded to."""
         with np.errstate(all="ignore"):
             rounded = numbers.astype(self.dtype).astype(np.float64)
@@ -73,7 +73,8 @@ class FloatFormat:
             # some formats of NumPy's friends end at their largest number instead
             largest = np.abs(_all_numbers(self.dtype)).max()
             strange |= np.abs(numbers) > largest
-        return ~strange
+        held: Array = ~strange
+        return held
 
     def serialize(self, bits: int) -> JSON:
         """A number where JSON has one, otherwise one of the strings."""
@@ -85,7 +86,7 @@ class FloatFormat:
         return number
 
 
-def _all_numbers(dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+def _all_numbers(dtype: np.dtype[Any]) -> Array:
     """The finite numbers of a data type of single bytes."""
     numbers = np.arange(256, dtype=np.uint8).view(dtype).astype(np.float64)
     return numbers[np.isfinite(numbers)]

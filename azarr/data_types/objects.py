@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
 from azarr.errors import WriteError
 from azarr.types import Array
+
+OBJECT: Final[np.dtype[Any]] = np.dtype(object)
+"""What holds Python objects."""
 
 
 def as_objects(value: object, ndim: int) -> Array:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from azarr.data_types.base import MAX_NBYTES, DataType, check_keys, whole_number
-from azarr.data_types.objects import as_objects
+from azarr.data_types.objects import OBJECT, as_objects
 from azarr.errors import MetadataError, WriteError
 from azarr.types import JSON, Array, FillValue
 
@@ -89,7 +89,7 @@ class Bytes(DataType):
     """Bytes of any number, held as ``bytes`` objects."""
 
     name: str = "bytes"
-    dtype: np.dtype[Any] = np.dtype(object)
+    dtype: np.dtype[Any] = OBJECT
 
     @property
     def default_codec(self) -> str:

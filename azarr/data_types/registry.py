@@ -107,7 +107,7 @@ def data_type_for(dtype: np.dtype[Any]) -> DataType:
         return String()
     if dtype.names is not None:
         return struct_for(native(dtype), data_type_for)
-    if dtype == object:
+    if dtype.kind == "O":
         raise MetadataError(
             "arrays of objects do not say what the objects are: choose dtype=str or bytes, or a serializer for them such as 'vlen-utf8'"
         )

@@ -10,14 +10,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, partial
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import numpy as np
 
 from azarr.data_types.base import DataType
 from azarr.data_types.float_format import FloatFormat
 from azarr.data_types.numeric import Complex, Float, Integer, check_range
-from azarr.errors import MetadataError, UnknownExtensionError, WriteError
+from azarr.errors import UnknownExtensionError, WriteError
 from azarr.types import Array, FillValue
 
 WIDTHS: Final[Mapping[str, int]] = MappingProxyType(
@@ -137,7 +137,7 @@ class SmallComplex(Complex):
 def ml_dtype(name: str) -> np.dtype[Any]:
     """The NumPy data type ``name`` of ml_dtypes; ``UnknownExtensionError`` where that is not installed, or too old to have it."""
     try:
-        return np.dtype(getattr(importlib.import_module("ml_dtypes"), name))
+        return cast("np.dtype[Any]", np.dtype(getattr(importlib.import_module("ml_dtypes"), name)))
     except (ImportError, AttributeError):
         raise UnknownExtensionError(f'data type {name!r} needs a recent ml_dtypes: pip install "azarr[ml]"', name=name) from None
 

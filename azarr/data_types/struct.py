@@ -95,6 +95,7 @@ class Struct(DataType):
 
     def as_array(self, value: object, ndim: int) -> Array:
         """What a user writes: structured arrays, or tuples of this type's fields."""
+        del ndim
         if isinstance(value, np.ndarray | np.void):
             return np.asarray(value)
         try:
@@ -136,7 +137,7 @@ class Subarray(DataType):
 
     def to_json(self) -> JSON:
         """Nothing: raises ``MetadataError``."""
-        raise MetadataError(f"Zarr v3 has no fields that are arrays, here of shape {self.shape}; make each element a field, or write Zarr v2")
+        raise MetadataError(f"Zarr v3 has no fields that are arrays, here of shape {self.shape}; make them fields, or write Zarr v2")
 
     @property
     def zero(self) -> FillValue:

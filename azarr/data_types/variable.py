@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from azarr.data_types.base import DataType, check_keys
-from azarr.data_types.objects import as_objects, one_object
+from azarr.data_types.objects import OBJECT, as_objects, one_object
 from azarr.errors import MetadataError, UnknownExtensionError, WriteError
 from azarr.types import JSON, Array, FillValue
 
@@ -25,8 +25,9 @@ class Optional(DataType):
     def of(cls, item: DataType) -> Optional:
         """The data type of ``item`` or ``None``."""
         if isinstance(item, Optional):
-            raise UnknownExtensionError("a data type 'optional' of 'optional' elements is not supported; None can be missing once", name="optional")
-        return cls("optional", np.dtype(object, metadata={"item": item}), item)  # type: ignore[call-overload]  # NumPy has it
+            message = "a data type 'optional' of 'optional' elements is not supported, as None means one thing only"
+            raise UnknownExtensionError(message, name="optional")
+        return cls("optional", np.dtype(object, metadata={"item": item}), item)
 
     def to_json(self) -> JSON:
         """The name and configuration of the data type inside."""
@@ -122,7 +123,7 @@ class VlenArray(DataType):
 
     def fill_value_of(self, value: object) -> FillValue:
         """No elements, where a user gives no others."""
-        if np.size(value) and value != 0:  # type: ignore[call-overload]  # whatever NumPy makes an array of
+        if np.asarray(value).size and value != 0:
             raise MetadataError(f"fill_value {value!r:.60} cannot be stored; arrays inside arrays have an empty one")
         return self.zero
 
@@ -153,7 +154,7 @@ class Json(DataType):
     """Whatever JSON can express: strings, numbers, truth values, ``None``, lists and dictionaries of such."""
 
     name: str = "json"
-    dtype: np.dtype[Any] = np.dtype(object)
+    dtype: np.dtype[Any] = OBJECT
 
     def to_json(self) -> JSON:
         """Nothing: raises ``MetadataError``."""
@@ -192,10 +193,11 @@ class Json(DataType):
         """``array`` as an array of objects that JSON can express."""
         elements = array.astype(object)
         try:
-            if json.loads(json.dumps(listed := elements.ravel().tolist())) != listed:
-                raise WriteError("the value has elements that JSON changes, such as tuples or keys that are no strings; convert them yourself")
+            same = repr(json.loads(json.dumps(listed := elements.ravel().tolist()))) == repr(listed)
         except (TypeError, ValueError, RecursionError) as error:
             raise WriteError(f"the value has elements that are not JSON: {error}") from error
+        if not same:
+            raise WriteError("the value has elements that JSON changes, such as tuples, or keys that are no strings; convert them yourself")
         return elements
 
 

@@ -53,7 +53,7 @@ def parse_array(
 
 def _with_mixed_orders(codecs: Sequence[Codec], elements: Elements, path: str) -> tuple[Codec, ...]:
     """The codecs with one for fields of more than one byte order in place of ``bytes``."""
-    first = [codec for codec in codecs if not isinstance(codec, Transpose)][0]
+    first = next(codec for codec in codecs if not isinstance(codec, Transpose))
     if not isinstance(first, Bytes):
         raise MetadataError(f"{path}: fields that differ in byte order cannot go through the filter {first.name!r}", path=path)
     return tuple(MixedBytes(stored=elements.stored) if codec is first else codec for codec in codecs)

@@ -20,8 +20,8 @@ from azarr.codecs.vlen import VariableLengthCodec
 from azarr.data_types import DataType, data_type_for, parse_data_type
 from azarr.data_types.base import MAX_NBYTES, has_byte_order
 from azarr.data_types.numeric import CORE, Number
-from azarr.data_types.raw import NullTerminatedBytes, RawBytes, to_base64
 from azarr.data_types.raw import Bytes as BytesType
+from azarr.data_types.raw import NullTerminatedBytes, RawBytes, to_base64
 from azarr.data_types.small import NAMES as SMALL
 from azarr.data_types.struct import MAX_DEPTH, Struct
 from azarr.data_types.text import FixedLengthUTF32, String
@@ -127,7 +127,7 @@ def _field(document: JSON, depth: int) -> tuple[str, np.dtype[Any]]:
     shape = [document[2]] if type(document[2]) is int else document[2]
     if not isinstance(shape, list | tuple) or not all(type(length) is int and 0 < length <= MAX_NBYTES for length in shape):
         raise MetadataError(f"the shape of a field of dtype must be a list of whole numbers from 1, not {shape!r:.100}")
-    if len(shape) > MAX_DEPTH or math.prod(shape) * dtype.itemsize > MAX_NBYTES:  # type: ignore[arg-type]  # whole numbers
+    if len(shape) > MAX_DEPTH or math.prod(shape) * dtype.itemsize > MAX_NBYTES:
         raise MetadataError(f"a field of shape {shape!s:.100} is too large; elements may have {MAX_NBYTES} bytes")
     return document[0], np.dtype((dtype, tuple(shape)))
 

@@ -162,6 +162,13 @@ class Case:
         array[self.written] = self.values[self.written]
         return array
 
+    @property
+    def updates(self) -> list[tuple[tuple[slice, ...], np.ndarray]]:
+        """Two parts that cut through chunks and each other, and what to write to them afterwards."""
+        first = tuple(slice(length // 3, max(length - length // 4, length // 3)) for length in self.shape)
+        second = tuple(slice((length + 1) // 2) for length in self.shape)
+        return [(first, self.values[first][..., ::-1].copy() if self.shape else self.values), (second, np.full_like(self.values[second], 1))]
+
     def check(self, actual: Any, expected: np.ndarray | None = None) -> None:
         """Fail unless ``actual`` is what must be read, bit by bit."""
         expected = self.expected if expected is None else expected
@@ -497,6 +504,17 @@ def random_cases(draw, zarr_formats=(2, 3)):
 def case(request) -> Case:
     """Every case, one after the other."""
     return request.param
+
+
+@pytest.fixture
+def known(request, case) -> Callable[[Mapping[str, str]], None]:
+    """A function that takes the known faults of another library, by case, and expects the test to fail for that reason."""
+
+    def expect_failure(faults: Mapping[str, str]) -> None:
+        if (reason := faults.get(case.name)) is not None:
+            request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
+
+    return expect_failure
 
 
 @pytest.fixture(scope="session")
