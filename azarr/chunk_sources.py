@@ -37,6 +37,9 @@ MERGED_GAP, MERGED_NBYTES = 2**20, 16 * 2**20
 INDEXES_NBYTES = 16 * 2**20
 """What one operation keeps of shard indexes."""
 
+ENTRY_NBYTES = 256
+"""What it takes to remember that there is no shard."""
+
 Batch: TypeAlias = tuple[Run, ...]
 
 
@@ -189,11 +192,11 @@ class ShardIndexes:
         """Remember the index of ``unit``."""
         with self._mutex:
             if unit not in self._indexes:
-                self._nbytes += index.nbytes if index is not None else 0
+                self._nbytes += index.nbytes if index is not None else ENTRY_NBYTES
             self._indexes[unit] = index
             while self._nbytes > INDEXES_NBYTES and len(self._indexes) > 1:
                 _, oldest = self._indexes.popitem(last=False)
-                self._nbytes -= oldest.nbytes if oldest is not None else 0
+                self._nbytes -= oldest.nbytes if oldest is not None else ENTRY_NBYTES
 
 
 class ShardedChunks:
@@ -323,6 +326,7 @@ class ShardedChunks:
                 with about(coords):
                     index = None if data is None else self._layout.decode_index(data)
                 self._indexes.put(unit, index)
+            self._fetching.pop(unit, None)
             return index
 
     def update(self, old: Buffer | None, unit: Projection, selection: Selection, values: Array) -> Buffer | None:

@@ -139,6 +139,9 @@ def stream_chunks(
     source: ChunkSource, selection: Selection, engine: Engine, *, ordered: bool, concurrency: int | None, memory: int | None
 ) -> ChunkStream:
     """The chunks that ``selection`` meets; must be called on the loop that the stream is used on."""
+    for name, value in (("concurrency", concurrency), ("memory", memory)):
+        if value is not None and value < 1:
+            raise ValueError(f"{name} must be at least 1, not {value}")
     source = source.operation()
     nbytes = max(1, source.pipeline.spec.nbytes)
     limit = engine.window(nbytes, concurrency, memory)

@@ -28,23 +28,34 @@ async def write(source: ChunkSource, selection: Selection, values: Array, engine
     locks = locks_of(source.store)
     nbytes = replace(source.pipeline.spec, shape=source.unit_shape).nbytes
     if source.blocking:
-        job = partial(write_unit_blocking, source, locks, selection, values)
-        await Crew(engine, source.units(selection), job).run()
+        await write_blocking(source, locks, selection, values, engine)
     else:
         task = partial(write_unit, source, locks, selection, values, engine)
         await Window(source.units(selection), TaskRunner(task), engine.window(nbytes)).drain()
 
 
-def write_unit_blocking(source: ChunkSource, locks: KeyedLocks, selection: Selection, values: Array, unit: Projection) -> None:
-    """Write one unit; for workers, on a blocking store."""
-    key, store = source.key(unit.coords), source.store
-    with locks.hold_blocking(key):
-        old = None if unit.covers else store.get_blocking(key)
-        new = updated(source, old, unit, selection, values)
-        if new is None:
-            store.erase_blocking(key)
-        else:
-            store.set_blocking(key, new)
+async def write_blocking(source: ChunkSource, locks: KeyedLocks, selection: Selection, values: Array, engine: Engine) -> None:
+    """As ``write``, on a store whose calls block: everything is done in workers."""
+
+    def begin(unit: Projection) -> None:
+        key = source.key(unit.coords)
+        crew.begin(partial(locks.acquire_or_call, key), partial(write_held_unit, unit, key))
+
+    def write_held_unit(unit: Projection, key: str) -> None:
+        try:
+            if crew.stopped:
+                return
+            old = None if unit.covers else source.store.get_blocking(key)
+            new = updated(source, old, unit, selection, values)
+            if new is None:
+                source.store.erase_blocking(key)
+            else:
+                source.store.set_blocking(key, new)
+        finally:
+            locks.release(key)
+
+    crew = Crew(engine, source.units(selection), begin)
+    await crew.run()
 
 
 async def write_unit(source: ChunkSource, locks: KeyedLocks, selection: Selection, values: Array, engine: Engine, unit: Projection) -> None:
