@@ -11,7 +11,9 @@ from azarr.types import ChunkSpec
 CHUNK = np.random.default_rng(0).normal(size=(5, 7)) * 1000
 
 
-@pytest.mark.parametrize(("decode", "encode"), [("<f8", "<f4"), ("<f8", "<i2"), ("<i4", "<i2"), ("<f4", "<f8"), ("<u2", "<f4"), ("<i4", "|b1")])
+@pytest.mark.parametrize(
+    ("decode", "encode"), [("<f8", "<f4"), ("<f8", "<i2"), ("<i4", "<i2"), ("<f4", "<f8"), ("<u2", "<f4"), ("<i4", "|b1")]
+)
 def test_the_numbers_of_numcodecs(decode, encode):
     chunk = CHUNK.astype(decode)
     codec, theirs = AsType(encode, decode), numcodecs.AsType(encode, decode)

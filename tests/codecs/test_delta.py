@@ -29,7 +29,9 @@ def test_whole_numbers_come_back_even_where_they_wrap_around(data, dtype):
     np.testing.assert_array_equal(codec.decode(theirs.encode(chunk).reshape(chunk.shape), spec_of(chunk)), chunk)
 
 
-@pytest.mark.parametrize(("dtype", "astype"), [("<i4", "<i2"), ("<f8", "<f4"), ("<f4", "<f4"), ("<u2", "|i1"), ("<f8", "<f8"), ("<i8", "<f8")])
+@pytest.mark.parametrize(
+    ("dtype", "astype"), [("<i4", "<i2"), ("<f8", "<f4"), ("<f4", "<f4"), ("<u2", "|i1"), ("<f8", "<f8"), ("<i8", "<f8")]
+)
 def test_other_types_decode_as_numcodecs_does(dtype, astype):
     chunk = np.random.default_rng(0).integers(0, 100, (7, 5)).cumsum(1).astype(dtype)
     codec, theirs = Delta(dtype, astype), numcodecs.Delta(dtype, astype)
@@ -71,7 +73,8 @@ def test_chunks_of_another_size_are_refused(dtype):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{}, {"dtype": "|O"}, {"dtype": ">i4"}, {"dtype": "i3"}, {"dtype": 4}, {"dtype": "<i4", "astype": "|S4"}, {"dtype": "<i4", "x": 1}]
+    "wrong",
+    [{}, {"dtype": "|O"}, {"dtype": ">i4"}, {"dtype": "i3"}, {"dtype": 4}, {"dtype": "<i4", "astype": "|S4"}, {"dtype": "<i4", "x": 1}],
 )
 def test_wrong_configurations_are_refused(wrong):
     with pytest.raises(MetadataError, match="delta"):

@@ -99,7 +99,15 @@ def test_what_has_no_such_bits_is_refused(dtype):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"padding_encoding": "middle"}, {"padding_encoding": None}, {"first_bit": -1}, {"first_bit": 1.0}, {"last_bit": "7"}, {"start_bit": 0}]
+    "wrong",
+    [
+        {"padding_encoding": "middle"},
+        {"padding_encoding": None},
+        {"first_bit": -1},
+        {"first_bit": 1.0},
+        {"last_bit": "7"},
+        {"start_bit": 0},
+    ],
 )
 def test_wrong_configurations_are_refused(wrong):
     with pytest.raises(MetadataError, match="packbits"):

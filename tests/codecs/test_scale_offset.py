@@ -94,7 +94,16 @@ def test_wrong_configurations_are_refused(wrong):
 
 @pytest.mark.parametrize(
     ("dtype", "configuration"),
-    [("i2", {"offset": 0.5}), ("u1", {"offset": -1}), ("i4", {"scale": 0}), ("f4", {"scale": 0.0}), ("f4", {"offset": "x"}), ("c8", {}), ("?", {}), ("S3", {})],
+    [
+        ("i2", {"offset": 0.5}),
+        ("u1", {"offset": -1}),
+        ("i4", {"scale": 0}),
+        ("f4", {"scale": 0.0}),
+        ("f4", {"offset": "x"}),
+        ("c8", {}),
+        ("?", {}),
+        ("S3", {}),
+    ],
 )
 def test_what_the_data_type_does_not_have_is_refused(dtype, configuration):
     with pytest.raises(MetadataError, match="scale_offset"):
