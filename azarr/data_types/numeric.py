@@ -30,7 +30,10 @@ class Number(DataType):
 
     def fill_value_of(self, value: object) -> FillValue:
         """The number that a user gives, rounded to this type."""
-        fill = np.asarray(value)
+        try:
+            fill = np.asarray(value)
+        except (ValueError, TypeError) as error:
+            raise MetadataError(f"fill_value {value!r:.60} is not a {self.name}") from error
         if fill.ndim or not (fill.dtype.kind in "iu" or np.can_cast(fill.dtype, self.dtype, "same_kind")):
             raise MetadataError(f"fill_value {value!r:.60} is not a {self.name}")
         with np.errstate(over="ignore"):

@@ -169,6 +169,8 @@ def raw_bits(name: str) -> RawBytes | None:
 def raw_for(dtype: np.dtype[Any]) -> DataType:
     """The data type of bytes that NumPy describes as ``dtype``; of any number where it gives none, as ``bytes`` does."""
     if not dtype.itemsize:
+        if dtype.kind == "V":
+            raise MetadataError("dtype V0 has no bytes; say how many, as in 'V3', or choose dtype=bytes for any number of them")
         return Bytes()
     return NullTerminatedBytes("null_terminated_bytes", dtype) if dtype.kind == "S" else RawBytes("raw_bytes", dtype)
 
