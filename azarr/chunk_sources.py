@@ -90,7 +90,7 @@ def patched(pipeline: CodecPipeline, old: Buffer | None, projection: Projection,
     if projection.full and values.dtype == spec.dtype:
         return values
     if old is None or projection.covers:
-        chunk = np.full(spec.shape, spec.fill_value, spec.dtype)
+        chunk = np.full(spec.shape, spec.fill, spec.dtype)
     else:
         chunk = np.empty(spec.shape, spec.dtype)
         pipeline.decode_into(old, chunk)
@@ -101,7 +101,7 @@ def patched(pipeline: CodecPipeline, old: Buffer | None, projection: Projection,
 
 def encoded_or_none(pipeline: CodecPipeline, chunk: Array) -> Buffer | None:
     """The encoded chunk; ``None`` where every element is the fill value, as such chunks are not stored."""
-    return None if is_fill(chunk, pipeline.spec.fill_value) else pipeline.encode(chunk)
+    return None if is_fill(chunk, pipeline.spec.fill) else pipeline.encode(chunk)
 
 
 class PlainChunks:

@@ -95,7 +95,7 @@ def place_run(pipeline: CodecPipeline, out: Array, run: Run, fetched: Fetched) -
     for number, data in fetched:
         projection = projections[number]
         if data is None:
-            out[projection.out or ...] = pipeline.spec.fill_value
+            out[projection.out or ...] = pipeline.spec.fill
         else:
             chunk = located(pipeline.decode_scratch, data, projection.coords)
             out[projection.out or ...] = chunk[projection.chunk or ...]

@@ -208,7 +208,7 @@ def decode_chunk(pipeline: CodecPipeline, dropped: frozenset[int], place: Projec
     spec = pipeline.spec
     shape = [part.stop - part.start for part in place.out]
     if encoded is None:
-        data = np.full(shape, spec.fill_value, spec.dtype)
+        data = np.full(shape, spec.fill, spec.dtype)
     elif place.full:
         data = located(partial(decode_own, pipeline), encoded, place.coords)
     else:

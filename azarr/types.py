@@ -96,6 +96,18 @@ class ChunkSpec:
     limit: int = CHUNK_NBYTES
 
     @property
+    def fill(self) -> Array:
+        """The fill value as an array without dimensions, from which NumPy copies it as it is.
+
+        From a ``str`` or ``bytes`` object it would take off zeros at the end, and of an array inside arrays it would copy the elements.
+        """
+        if isinstance(self.fill_value, np.ndarray):
+            return self.fill_value
+        fill = np.empty((), self.dtype)
+        fill[()] = self.fill_value
+        return fill
+
+    @property
     def nelements(self) -> int:
         """The number of elements of one chunk."""
         return math.prod(self.shape)

@@ -86,7 +86,7 @@ class Sharding(ArrayToBytesCodec):
     def encode(self, chunk: Array, spec: ChunkSpec) -> Buffer:
         layout = self.layout(spec)
         parts = [
-            None if is_fill(part := chunk[layout.region(coords) or ...], spec.fill_value) else bytes(layout.pipeline.encode(part))
+            None if is_fill(part := chunk[layout.region(coords) or ...], spec.fill) else bytes(layout.pipeline.encode(part))
             for coords in layout.coords()
         ]
         return layout.join(parts)
@@ -98,7 +98,7 @@ class Sharding(ArrayToBytesCodec):
         for number, coords in enumerate(layout.coords()):
             part = chunk[layout.region(coords) or ...]
             if (where := index.locate(number, len(data))) is None:
-                part[...] = spec.fill_value
+                part[...] = spec.fill
             else:
                 layout.pipeline.decode_into(view[where.start : where.stop], part)
         return chunk
@@ -212,17 +212,21 @@ class ShardLayout:
 
 
 def is_fill(chunk: Array, fill_value: FillValue) -> bool:
-    """Whether every element of ``chunk`` is the fill value bit by bit, so that -0.0 is not 0.0 and a NaN is itself."""
+    """Whether every element of ``chunk`` is the fill value bit by bit, so that -0.0 is not 0.0 and a NaN is itself.
+
+    Text and bytes of any length need their fill value as an array without dimensions, lest NumPy take off the zeros at its end.
+    """
     if chunk.size == 0:
         return True
     if chunk.dtype.kind == "T":
-        return bool(chunk.flat[0] == fill_value and (chunk == fill_value).all())
+        return bool((chunk.reshape(-1)[:1] == fill_value).all() and (chunk == fill_value).all())
     if chunk.dtype.hasobject:
-        return all(_is_same(element, fill_value) for element in chunk.flat)
+        one = fill_value[()] if isinstance(fill_value, np.ndarray) else fill_value
+        return all(_is_same(element, one) for element in chunk.flat)
     fill = np.asarray(fill_value, chunk.dtype)
     bits = np.dtype((np.void, chunk.dtype.itemsize)) if chunk.dtype.itemsize not in {1, 2, 4, 8} else np.dtype(f"u{chunk.dtype.itemsize}")
-    # most chunks that hold data differ at once
-    if chunk[(0,) * chunk.ndim].tobytes() != fill.tobytes():
+    # most chunks that hold data differ at once; both are scalars here, as those of text lose the zeros behind it
+    if chunk[(0,) * chunk.ndim].tobytes() != fill[()].tobytes():
         return False
     return bool((chunk.view(bits) == fill.view(bits)).all())
 

@@ -48,7 +48,7 @@ class Time(DataType):
 
     def fill_value_of(self, value: object) -> FillValue:
         """The time that a user gives as such, as a number of ticks, or as NumPy's text for it."""
-        if isinstance(value, int | np.integer) and not isinstance(value, bool):
+        if isinstance(value, int | np.integer) and not isinstance(value, bool | np.timedelta64):
             return self.parse_fill_value(int(value))
         if isinstance(value, str):
             try:

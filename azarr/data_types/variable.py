@@ -123,7 +123,8 @@ class VlenArray(DataType):
 
     def fill_value_of(self, value: object) -> FillValue:
         """No elements, where a user gives no others."""
-        if np.asarray(value).size and value != 0:
+        value = value[()] if isinstance(value, np.ndarray) and not value.ndim else value
+        if np.size(np.asarray(value)) and not (isinstance(value, int) and value == 0):
             raise MetadataError(f"fill_value {value!r:.60} cannot be stored; arrays inside arrays have an empty one")
         return self.zero
 
