@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, Never, SupportsIndex
 
@@ -21,7 +22,7 @@ from azarr.reading import read
 from azarr.selection import AnySelection, BasicKey, OuterKey, PointKey, PointSelection, Selection
 from azarr.stores.base import ReadableStore, WritableStore
 from azarr.stream import ChunkStream, stream_chunks
-from azarr.types import JSON, Array
+from azarr.types import JSON, Array, FillValue, Limits, element_nbytes
 from azarr.writing import conform, write
 
 
@@ -68,8 +69,8 @@ class ArrayView:
 
     @property
     def nbytes(self) -> int:
-        """The decoded size in bytes."""
-        return self.size * self.dtype.itemsize
+        """The decoded size in bytes; an estimate where elements vary in length."""
+        return self.size * element_nbytes(self.dtype)
 
     def __getitem__(self, key: BasicKey) -> ArrayView:
         """A view of a part of this; ``SelectionError`` where there is no such part."""
@@ -157,10 +158,11 @@ class ArrayView:
         if not isinstance(self.array.store, WritableStore):
             raise StoreError(f"{self.array.store!r} cannot be written to")
         engine, selection = self.array.engine, self._selection
-        if isinstance(value, np.ndarray) and value.dtype == self.dtype:
-            values = conform(value, self.dtype, selection.shape)
+        data_type = self.array.metadata.data_type
+        if isinstance(value, np.ndarray) and value.dtype == self.dtype and value.dtype != object:
+            values = conform(value, data_type, selection.shape)
         else:
-            values = await engine.call(conform, value, self.dtype, selection.shape)
+            values = await engine.call(conform, value, data_type, selection.shape)
         await write(self.array.source, selection.forward(), as_planned(values, selection), engine)
 
     def stream_chunks(self, *, ordered: bool = True, concurrency: int | None = None, memory: int | None = None) -> ChunkStream:
@@ -186,7 +188,7 @@ class AsyncArray(ArrayView):
         self.store = store
         self.path = path
         self.metadata = metadata
-        self.source = chunk_source(store, path, metadata)
+        self.source = chunk_source(store, path, metadata, engine.limits if engine else Limits())
         self._engine = engine
 
     def __repr__(self) -> str:
@@ -227,7 +229,7 @@ class AsyncArray(ArrayView):
         return math.prod(-(-length // chunk) for length, chunk in zip(self.shape, self.chunks, strict=True))
 
     @property
-    def fill_value(self) -> np.generic:
+    def fill_value(self) -> FillValue:
         """What missing chunks read as."""
         return self.metadata.effective_fill_value
 
@@ -255,7 +257,8 @@ def as_planned(values: Array, selection: AnySelection) -> Array:
     """
     if isinstance(selection, PointSelection):
         return values.reshape(-1)
-    return np.flip(np.expand_dims(values, selection.dropped), selection.reversed)
+    full = np.expand_dims(values, selection.dropped)
+    return np.flip(full, selection.reversed) if selection.reversed else full  # flipping nothing makes a scalar of a scalar array
 
 
 class OuterIndexer:
@@ -314,10 +317,11 @@ def check_out(out: object, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None
         raise WriteError(f"out must be writable, of shape {shape} and data type {dtype}, not {out.shape} and {out.dtype}")
 
 
-def chunk_source(store: ReadableStore, path: str, metadata: ArrayMetadata) -> ChunkSource:
+def chunk_source(store: ReadableStore, path: str, metadata: ArrayMetadata, limits: Limits) -> ChunkSource:
     """Where the chunks of an array are: inside shards that can be read in part, or under keys of their own."""
     prefix = f"{path}/" if path else ""
-    keys, spec, codecs = metadata.chunk_key_encoding, metadata.chunk_spec, metadata.codecs
+    keys, codecs = metadata.chunk_key_encoding, metadata.codecs
+    spec = replace(metadata.chunk_spec, limit=limits.chunk_nbytes)
     if len(codecs) == 1 and isinstance(codecs[0], Sharding):
         return ShardedChunks(store, prefix, keys, codecs[0].layout(spec), metadata.shape)
     return PlainChunks(store, prefix, keys, CodecPipeline(codecs, spec), metadata.shape)

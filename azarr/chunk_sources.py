@@ -90,18 +90,18 @@ def patched(pipeline: CodecPipeline, old: Buffer | None, projection: Projection,
     if projection.full and values.dtype == spec.dtype:
         return values
     if old is None or projection.covers:
-        chunk = np.full(spec.shape, spec.fill_value, spec.dtype)
+        chunk = np.full(spec.shape, spec.fill, spec.dtype)
     else:
         chunk = np.empty(spec.shape, spec.dtype)
         pipeline.decode_into(old, chunk)
     with np.errstate(over="ignore"):  # what a narrower float cannot hold is infinite in it
-        chunk[projection.chunk] = values
+        chunk[projection.chunk or ...] = values
     return chunk
 
 
 def encoded_or_none(pipeline: CodecPipeline, chunk: Array) -> Buffer | None:
     """The encoded chunk; ``None`` where every element is the fill value, as such chunks are not stored."""
-    return None if is_fill(chunk, pipeline.spec.fill_value) else pipeline.encode(chunk)
+    return None if is_fill(chunk, pipeline.spec.fill) else pipeline.encode(chunk)
 
 
 class PlainChunks:
@@ -169,7 +169,7 @@ class PlainChunks:
 
     def update(self, old: Buffer | None, unit: Projection, selection: AnySelection, values: Array) -> Buffer | None:
         del selection
-        return encoded_or_none(self.pipeline, patched(self.pipeline, old, unit, values[unit.out]))
+        return encoded_or_none(self.pipeline, patched(self.pipeline, old, unit, values[unit.out or ...]))
 
 
 class ShardIndexes:
@@ -334,7 +334,7 @@ class ShardedChunks:
         parts: list[Buffer | None] = [None] * layout.nchunks if old is None else layout.split(old)
         for projection in self._plan(selection).within(unit, layout.grid_shape).projections():
             number = self._number(projection.coords)
-            chunk = patched(self.pipeline, parts[number], projection, values[projection.out])
+            chunk = patched(self.pipeline, parts[number], projection, values[projection.out or ...])
             encoded = encoded_or_none(self.pipeline, chunk)
             # an uncompressed chunk shares memory with what will be overwritten or belongs to the caller
             parts[number] = encoded if encoded is None or self.pipeline.compressed else bytes(encoded)

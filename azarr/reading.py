@@ -95,10 +95,10 @@ def place_run(pipeline: CodecPipeline, out: Array, run: AnyRun, fetched: Fetched
     for number, data in fetched:
         projection = projections[number]
         if data is None:
-            out[projection.out] = pipeline.spec.fill_value
+            out[projection.out or ...] = pipeline.spec.fill
         else:
             chunk = located(pipeline.decode_scratch, data, projection.coords)
-            out[projection.out] = chunk[projection.chunk]
+            out[projection.out or ...] = chunk[projection.chunk or ...]
 
 
 def located(decode: Callable[[Buffer], Array], data: Buffer, coords: Coords) -> Array:

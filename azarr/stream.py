@@ -207,11 +207,11 @@ def decode_chunk(pipeline: CodecPipeline, selection: AnySelection, place: Projec
     """What is selected of one chunk."""
     spec = pipeline.spec
     if encoded is None:
-        data = np.full(selected_shape(place, spec.shape), spec.fill_value, spec.dtype)
+        data = np.full(selected_shape(place, spec.shape), spec.fill, spec.dtype)
     elif place.full:
         data = located(partial(decode_own, pipeline), encoded, place.coords)
     else:
-        data = located(pipeline.decode_scratch, encoded, place.coords)[place.chunk].astype(spec.dtype, order="C")
+        data = located(pipeline.decode_scratch, encoded, place.coords)[place.chunk or ...].astype(spec.dtype, order="C")
     if isinstance(selection, PointSelection):
         if not selection.shape:
             return Chunk(place.coords, (), data.reshape(()))

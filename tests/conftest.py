@@ -9,12 +9,17 @@ import threading
 from collections.abc import Callable
 
 import pytest
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from azarr.errors import StoreError
 from azarr.stores.base import Request, Reserve
 from azarr.stores.memory import MemoryStore
 from azarr.types import Buffer
+
+# how long an example takes says something of the machine, and nothing of the code
+settings.register_profile("azarr", deadline=None)
+settings.load_profile("azarr")
 
 
 @st.composite

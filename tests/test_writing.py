@@ -11,6 +11,7 @@ from hypothesis.extra import numpy as npst
 
 import azarr
 from azarr.codecs import Crc32c
+from azarr.data_types import data_type_for
 from azarr.errors import ChecksumError, CodecError, SelectionError, StoreError, WriteError
 from azarr.writing import conform
 
@@ -319,7 +320,7 @@ async def test_a_value_that_does_not_fit_is_refused_and_nothing_written(store, v
 @every_way
 async def test_an_impossible_selection_is_refused_and_nothing_written(store):
     array = await make(store)
-    for key in (8, (0, 12), (0, 0, 0), slice(None, None, -1), [0], None):
+    for key in (8, (0, 12), (0, 0, 0), slice(None, None, 0), [0], None):
         with pytest.raises(SelectionError):
             await array[key].write(1)
     assert await keys(store) == []
@@ -441,7 +442,7 @@ async def test_values_of_a_kind_that_fits_are_converted(dtype, value):
 )
 def test_kinds_that_do_not_fit(dtype, value):
     with pytest.raises(WriteError):
-        conform(value, np.dtype(dtype), (2,))
+        conform(value, data_type_for(np.dtype(dtype)), (2,))
 
 
 async def test_numbers_beyond_the_range_of_a_float_are_infinite_or_refused():
@@ -460,10 +461,10 @@ def test_whole_numbers_are_stored_as_they_are_or_refused(data, dtype, source):
     value = data.draw(npst.arrays(source, st.integers(0, 4)))
     bounds = np.iinfo(dtype)
     if source == "bool" or (value.dtype.kind in "iu" and all(bounds.min <= number <= bounds.max for number in value.tolist())):
-        assert conform(value, np.dtype(dtype), value.shape).astype(dtype).tolist() == value.tolist()
+        assert conform(value, data_type_for(np.dtype(dtype)), value.shape).astype(dtype).tolist() == value.tolist()
     else:
         with pytest.raises(WriteError):
-            conform(value, np.dtype(dtype), value.shape)
+            conform(value, data_type_for(np.dtype(dtype)), value.shape)
 
 
 @every_way
