@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import pickle
 
 import ml_dtypes
@@ -33,8 +33,8 @@ RAW = [b"", b"\0", b"a\0", bytes(range(256)), b"xyz", b"\xff\xfe", b"."]
 VALUES = {
     "string": (str, TEXT),
     "string name": ("string", TEXT),
-    "string dtype": (STRING_DTYPE, np.array(TEXT, STRING_DTYPE)) if object != STRING_DTYPE else ("string", TEXT),
-    "U": ("<U95", TEXT[:2] + ["ü"] + TEXT[3:4] + ["x"] + TEXT[5:]),
+    "string dtype": (STRING_DTYPE, np.array(TEXT, STRING_DTYPE)) if STRING_DTYPE is not object else ("string", TEXT),
+    "U": ("<U95", [*TEXT[:2], "ü", *TEXT[3:4], "x", *TEXT[5:]]),
     ">U": (">U5", ["", "a", "ü", "日本語", "12345", "😀", "last"]),
     "S": ("S5", [b"", b"a", b"\xff", b"12345", b"x", b"\0y", b"."]),
     "V": ("V3", np.frombuffer(bytes(range(21)), "V3")),
@@ -274,7 +274,7 @@ async def test_codecs_that_do_not_fit_are_refused():
         ("U2", ["abc", "a"]), ("U2", [1, 2]), ("U2", [b"a", b"b"]), ("U2", [None, "a"]),
         ("S2", [b"abc", b"a"]), ("S2", ["a", "b"]), ("S2", 1), ("V2", [b"abc", b"a"]), ("V2", [1, 2]), ("V2", np.zeros(2, "V3")),
         ("M8[s]", [1, 2]), ("M8[s]", ["2020", "2021"]), ("M8[s]", np.array([1, 2], "M8[ms]")), ("M8[ns]", np.array([2**62, 1], "M8[s]")),
-        ("M8[s]", np.array([1, 2], "m8[s]")), ("m8[s]", 1), ("M8[D]", [datetime.datetime(2020, 1, 1, 5), None]),  # noqa: DTZ001
+        ("M8[s]", np.array([1, 2], "m8[s]")), ("m8[s]", 1), ("M8[D]", [dt.datetime(2020, 1, 1, 5), None]),  # noqa: DTZ001
         ([("a", "u1")], [(300,), (1,)]), ([("a", "u1")], np.zeros(2, [("b", "u1")])), ([("a", "u1")], np.full(2, 300, [("a", "i2")])),
         ([("a", "U1")], np.array([("ab",), ("",)], [("a", "U2")])),
         ("int4", [8, 0]), ("int4", 1.5), ("uint2", -1), ("float8_e4m3fn", [1e9, 0]), ("float4_e2m1fn", [np.nan, 0]), ("float6_e2m3fn", 8.0),
@@ -298,9 +298,9 @@ async def test_values_that_do_not_fit(dtype, value):
         ("U3", np.array(["abc", "d"], "U9"), ["abc", "d"]), ("U3", np.array(["a", "b"], STRING_DTYPE), ["a", "b"]),
         ("S3", np.array([b"abc", b"d"], "S9"), [b"abc", b"d"]), ("S3", np.array([b"a", b"b"], object), [b"a", b"b"]),
         ("V2", [b"a", b"bc"], [b"a\0", b"bc"]),
-        ("M8[s]", datetime.datetime(2020, 1, 1), [datetime.datetime(2020, 1, 1)] * 2),  # noqa: DTZ001
-        ("M8[ms]", np.array([1, "NaT"], "M8[s]"), [datetime.datetime(1970, 1, 1, 0, 0, 1), None]),  # noqa: DTZ001
-        ("m8[s]", datetime.timedelta(seconds=3), [datetime.timedelta(seconds=3)] * 2),
+        ("M8[s]", dt.datetime(2020, 1, 1), [dt.datetime(2020, 1, 1)] * 2),  # noqa: DTZ001
+        ("M8[ms]", np.array([1, "NaT"], "M8[s]"), [dt.datetime(1970, 1, 1, 0, 0, 1), None]),  # noqa: DTZ001
+        ("m8[s]", dt.timedelta(seconds=3), [dt.timedelta(seconds=3)] * 2),
         ([("a", "u1"), ("b", "f4")], np.array([(1, 2)], [("b", "i2"), ("a", "u1")]), [(2, 1.0)] * 2),
         ([("a", "u1"), ("b", "f4")], np.array([(1, 2)], np.dtype([("a", "u1"), ("b", "f4")], align=True)), [(1, 2.0)] * 2),
         ("bfloat16", [1, 2.5], [1, 2.5]), ("float8_e4m3fn", np.array([1, np.nan]), None), ("int4", np.array([-8, 7], "i8"), [-8, 7]),
@@ -319,12 +319,16 @@ async def test_values_that_fit_are_converted(dtype, value, expected):
 @pytest.mark.parametrize(
     ("dtype", "fill_value", "document"),
     [
-        (str, "ü", "ü"), (bytes, b"a\0", "YQA="), ("U3", "abc", "abc"), ("S3", b"ab", "YWI="), ("V2", b"ab", "YWI="), ("r16", b"ab", [97, 98]),
-        ("M8[s]", 5, 5), ("M8[s]", "NaT", "NaT"), ("M8[s]", None, "NaT"), ("M8[s]", "1970-01-02", 86400), ("M8[s]", np.datetime64(3, "s"), 3),
+        (str, "ü", "ü"), (bytes, b"a\0", "YQA="), ("U3", "abc", "abc"), ("S3", b"ab", "YWI="),
+        ("V2", b"ab", "YWI="), ("r16", b"ab", [97, 98]),
+        ("M8[s]", 5, 5), ("M8[s]", "NaT", "NaT"), ("M8[s]", None, "NaT"), ("M8[s]", "1970-01-02", 86400),
+        ("M8[s]", np.datetime64(3, "s"), 3),
         ("m8[s]", np.timedelta64(3, "m"), 180), ([("a", "u1"), ("t", "M8[s]")], None, {"a": 0, "t": "NaT"}),
         ([("a", "u1"), ("b", "f4")], (1, 2.5), {"a": 1, "b": 2.5}), ([("a", "u1"), ("b", "f4")], {"b": 2.5, "a": 1}, {"a": 1, "b": 2.5}),
-        ([("a", "u1")], 0, {"a": 0}), ("bfloat16", 1.5, 1.5), ("bfloat16", np.nan, "NaN"), ("int4", -8, -8), ("complex_float16", 1 + 2j, [1.0, 2.0]),
-        ({"name": "optional", "configuration": {"name": "uint8"}}, None, None), ({"name": "optional", "configuration": {"name": "uint8"}}, 3, [3]),
+        ([("a", "u1")], 0, {"a": 0}), ("bfloat16", 1.5, 1.5), ("bfloat16", np.nan, "NaN"), ("int4", -8, -8),
+        ("complex_float16", 1 + 2j, [1.0, 2.0]),
+        ({"name": "optional", "configuration": {"name": "uint8"}}, None, None),
+        ({"name": "optional", "configuration": {"name": "uint8"}}, 3, [3]),
     ],
     ids=repr,
 )  # fmt: skip
@@ -341,8 +345,10 @@ async def test_fill_values(dtype, fill_value, document):
 @pytest.mark.parametrize(
     ("dtype", "fill_value"),
     [
-        (str, 1), (str, b"a"), (str, "\ud800"), (bytes, "a"), (bytes, 0), ("U3", "abcd"), ("U3", 1), ("S3", b"abcd"), ("S3", "a"), ("V2", b"abc"),
-        ("M8[s]", 1.5), ("M8[s]", "never"), ("M8[s]", np.datetime64(1, "ms")), ("M8[s]", 2**63), ([("a", "u1")], 1), ([("a", "u1")], (1, 2)),
+        (str, 1), (str, b"a"), (str, "\ud800"), (bytes, "a"), (bytes, 0), ("U3", "abcd"), ("U3", 1),
+        ("S3", b"abcd"), ("S3", "a"), ("V2", b"abc"),
+        ("M8[s]", 1.5), ("M8[s]", "never"), ("M8[s]", np.datetime64(1, "ms")), ("M8[s]", 2**63),
+        ([("a", "u1")], 1), ([("a", "u1")], (1, 2)),
         ([("a", "u1")], {"b": 1}), ([("a", "u1")], (300,)), ("int4", 8), ("int4", 0.5), ("float4_e2m1fn", 9.0), ("bfloat16", "1"),
         ({"name": "optional", "configuration": {"name": "uint8"}}, 256),
     ],

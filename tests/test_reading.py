@@ -141,6 +141,7 @@ async def test_no_more_requests_are_in_flight_than_the_engine_allows():
         ("sharded", ..., 8),
         ("sharded", (0, 0), 2),
         ("sharded", (slice(1, 3), slice(2, 4)), 2),
+        ("sharded", (slice(0, 4), slice(0, 3)), 2),  # and the chunk between the two comes along
         ("index first", (slice(3, 5), slice(5, 7)), 8),
     ],
     ids=repr,

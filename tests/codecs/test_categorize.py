@@ -42,7 +42,8 @@ def test_numbers_without_a_label(astype, data):
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"labels": "ab"}, {"labels": [1]}, {"labels": None}, {"dtype": "<i4"}, {"dtype": 3}, {"astype": "<f4"}, {"astype": None}, {"other": 1},
+        {"labels": "ab"}, {"labels": [1]}, {"labels": None}, {"dtype": "<i4"}, {"dtype": 3},
+        {"astype": "<f4"}, {"astype": None}, {"other": 1},
         {"labels": [str(number) for number in range(256)]},
     ],
     ids=lambda wrong: str(wrong)[:30],

@@ -155,7 +155,8 @@ def test_bombs_cost_no_more_than_the_limit():
     "data",
     [
         b"", b"\0" * 7, struct.pack("<Q", 2**63), struct.pack("<QQQ", 16, 0, 3) + b"ab", struct.pack("<QQQ", 16, 0, 1) + b"ab",
-        struct.pack("<QQQ", 16, 1, 1) + b"a", struct.pack("<QQQ", 16, 2, 1) + b"ab", struct.pack("<QQ", 8, 0), struct.pack("<QQQ", 16, 0, 1) + b"\xff",
+        struct.pack("<QQQ", 16, 1, 1) + b"a", struct.pack("<QQQ", 16, 2, 1) + b"ab", struct.pack("<QQ", 8, 0),
+        struct.pack("<QQQ", 16, 0, 1) + b"\xff",
     ],
 )  # fmt: skip
 def test_hostile_offsets(data):
