@@ -193,7 +193,7 @@ def test_a_selection_with_steps_over_a_trillion_chunks_skips_those_between():
 
 
 def test_a_run_ends_where_a_chunk_is_passed_over():
-    plan = Plan.of(Selection.whole((12,)).select(slice(None, None, 3)), (2,), (12,))  # elements 0, 3, 6, 9
+    plan = plan_of(Selection.whole((12,)).select(slice(None, None, 3)), (2,), (12,))  # elements 0, 3, 6, 9
     assert [run.chunk_coords() for run in plan.runs(100)] == [[(0,), (1,)], [(3,), (4,)]]
 
 

@@ -122,6 +122,8 @@ def _serialize_codec(codec: Codec, endian: JSON) -> JSON:
     if codec_id == "blosc":
         configuration["shuffle"] = SHUFFLES.index(cast("str", configuration["shuffle"]))
         configuration.pop("typesize", None)  # v2 writers take it from the data type, and readers from the chunk
+    if codec_id == "zstd" and not configuration["checksum"]:
+        del configuration["checksum"]  # younger than many readers, which refuse what they do not know
     for key in (*_BEFORE, *_AFTER):
         if endian == "big" and isinstance(dtype := configuration.get(key), str):
             configuration[key] = dtype.replace("<", ">")

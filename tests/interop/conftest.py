@@ -360,7 +360,7 @@ def of_shapes():
     for name, (shape, chunks, shards) in shapes.items():
         reverse = tuple(reversed(range(len(shape))))
         for zarr_format, order in itertools.product((2, 3), "CF"):
-            codecs = ({"id": "zlib", "level": 1},) if zarr_format == 2 else (ZSTD,)
+            codecs = ({"id": "gzip", "level": 1},) if zarr_format == 2 else (ZSTD,)
             transpose = reverse if order == "F" and len(shape) > 1 else None
             case = Case(f"{name}-{order}", zarr_format, shape, "float32", chunks, transpose=transpose, compressors=codecs, fill_value=-1)
             yield case
@@ -394,13 +394,14 @@ def of_codecs():
     for cname, shuffle, dtype in itertools.product(CNAMES, SHUFFLES, ("uint8", "int16", "float32", "float64", "complex128")):
         name = f"blosc-{cname}-{shuffle}-{dtype}"
         yield replace(grid, name=name, dtype=dtype, compressors=(blosc(cname, shuffle, np.dtype(dtype).itemsize),))
-    for cname, shuffle, typesize in itertools.product(CNAMES, SHUFFLES[1:], (1, 3, 8, 24)):
+    for cname, shuffle, typesize in itertools.product(("lz4", "zstd"), SHUFFLES[1:], (1, 3, 8, 24)):
         name = f"blosc-{cname}-{shuffle}-typesize-{typesize}"
         yield replace(grid, name=name, dtype="int32", compressors=(blosc(cname, shuffle, typesize),))
     large = Case(shape=(150, 600), dtype="int16", chunks=(100, 600))
-    for cname, shuffle, clevel in itertools.product(CNAMES, SHUFFLES, (0, 1, 9)):
+    for cname, shuffle, clevel in itertools.product(CNAMES, SHUFFLES, (1, 9)):
         name = f"blosc-{cname}-{shuffle}-large-{clevel}"
         yield replace(large, name=name, compressors=(blosc(cname, shuffle, 2, clevel),))
+    yield replace(large, name="blosc-stored", compressors=(blosc("zstd", "shuffle", 2, 0),))
     yield replace(large, name="blosc-blocksize", compressors=(blosc("zstd", "shuffle", 2, 5, 4096),))
     yield replace(grid, name="blosc-shards", shards=(32, 64), dtype="float64", compressors=(blosc("zstd", "bitshuffle", 8),))
 
@@ -508,6 +509,12 @@ def random_cases(draw, zarr_formats=(2, 3)):
 @pytest.fixture(params=[pytest.param(case, id=case.name) for case in CASES])
 def case(request) -> Case:
     """Every case, one after the other."""
+    return request.param
+
+
+@pytest.fixture(params=[pytest.param(case, id=case.name) for case in CASES if case.zarr_format == 3])
+def v3_case(request) -> Case:
+    """As ``case``, without those of Zarr v2."""
     return request.param
 
 

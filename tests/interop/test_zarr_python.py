@@ -326,19 +326,14 @@ async def test_azarr_reads_random_arrays_of_zarr_python(data, cases):
     case.check(await array.read())
 
 
-# zarr-python's own strategies make byte strings, text, times and durations too, which azarr does not have yet. Chunk grids other
-# than regular ones come only where zarr's configuration asks for them.
-NOT_YET = {"S": "byte strings of fixed length", "U": "text of fixed length", "M": "times", "m": "durations"}
-data_types = zarr_strategies.dtypes()
+# zarr-python's own strategies make text, times and durations, too. They make chunk grids other than regular ones only where zarr's
+# configuration asks for them.
 
 
-@st.composite
-def numpy_arrays(draw):
-    return draw(zarr_strategies.numpy_arrays(shapes=zarr_strategies.array_shapes, dtype=draw(data_types)))
-
-
+# what zarr-python says of the data types that have no specification in v3
+@pytest.mark.filterwarnings("ignore:The data type .* does not have a Zarr V3 specification:FutureWarning")
 @patient
-@given(theirs=zarr_strategies.arrays(arrays=numpy_arrays(), zarr_formats=st.sampled_from([2, 3])), data=st.data())
+@given(theirs=zarr_strategies.arrays(zarr_formats=st.sampled_from([2, 3])), data=st.data())
 async def test_azarr_reads_arrays_of_zarr_pythons_strategies(theirs, data, basic_keys):
     array = await azarr.open_array(azarr_store(theirs.store), theirs.path)
     assert (array.shape, array.chunks, array.shards) == (theirs.shape, theirs.chunks, theirs.shards)
