@@ -64,7 +64,11 @@ class ArrayOptions:
         data_type, endian = as_data_type(self.dtype, self.serializer, self.filters)
         shape = as_shape("shape", self.shape, None, least=0)
         itemsize = element_nbytes(data_type.dtype)
-        chunk_shape = auto_chunks(shape, itemsize) if isinstance(self.chunks, str) and self.chunks == "auto" else as_shape("chunks", self.chunks, len(shape))
+        chunk_shape = (
+            auto_chunks(shape, itemsize)
+            if isinstance(self.chunks, str) and self.chunks == "auto"
+            else as_shape("chunks", self.chunks, len(shape))
+        )
         shard_shape, location = self._shards(chunk_shape)
         fill_value = data_type.default_fill_value if self.fill_value is None else data_type.fill_value_of(self.fill_value)
         spec = ChunkSpec(shard_shape or chunk_shape, data_type.dtype, fill_value)
