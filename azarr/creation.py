@@ -201,3 +201,31 @@ def auto_chunks(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
         longest = chunks.index(max(chunks))
         chunks[longest] = -(-chunks[longest] // 2)
     return tuple(chunks)
+
+
+def new_metadata(options: Mapping[str, Any], like: ArrayMetadata | None = None) -> ArrayMetadata:
+    """The metadata of a new array with these options of ``azarr.create_array``; what they leave out is taken from ``like``.
+
+    ``MetadataError`` where they do not fit together or do not suffice, ``TypeError`` where there is no such option.
+    """
+    known = ArrayOptions.__dataclass_fields__
+    if unknown := options.keys() - known:
+        raise TypeError(f"create_array has no option {sorted(unknown)}; it takes {sorted(known)}")
+    given = {name: value for name, value in options.items() if value is not None or name not in {"shape", "dtype"}}
+    whole = given if like is None else {"shape": like.shape, **fitting(options_like(like), given), **given}
+    if "shape" not in whole or "dtype" not in whole:
+        raise MetadataError("create_array needs shape and dtype, or an array to be like")
+    return ArrayOptions(**whole).metadata()
+
+
+def fitting(taken: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The options ``taken`` from an array, without what goes with its format or data type where another one is ``given``."""
+    fits = dict(taken)
+    zarr_format = given.get("zarr_format", taken["zarr_format"])
+    if zarr_format != taken["zarr_format"]:
+        del fits["chunk_key_encoding"]
+    if zarr_format == 2:
+        fits["shards"] = None
+    if "dtype" in given and isinstance(taken["serializer"], Bytes):
+        del fits["serializer"]  # the byte order is that of the data type
+    return fits

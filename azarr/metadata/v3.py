@@ -202,6 +202,8 @@ def dump(members: Mapping[str, JSON], name: str) -> bytes:
     read. Characters beyond ASCII are escaped, because a string of JSON may hold half a surrogate pair, which UTF-8 may not.
     """
     try:
+        if "consolidated_metadata" in members:  # which may be of thousands of nodes, and is for machines
+            return json.dumps(members, separators=(",", ":")).encode()
         return json.dumps(members, indent=2).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise MetadataError(f"{name} cannot be written, because its attributes are not JSON: {error}") from error
