@@ -125,14 +125,16 @@ class WriteThrough:
         *,
         consolidated: Iterable[str] | None = None,
         held: Collection[str] = (),
+        own: str | None = None,
     ) -> None:
         """Put nodes in and take others out, in the documents of all consolidated groups above them.
 
-        ``consolidated`` are these groups where the caller knows them, ``held`` the paths whose locks the caller holds.
+        ``consolidated`` are these groups where the caller knows them, ``held`` the paths whose locks the caller holds. ``own`` is a
+        group of v2 that has been changed and not made: its documents are in its own ``.zmetadata``, too.
         """
         tops = {top for path in [*put, *removed] for top in above(path)}
-        if self._format == 2:  # a v2 group's own documents are in its .zmetadata
-            tops.update(path for path, documents in put.items() if ".zgroup" in documents)
+        if own is not None:
+            tops.add(own)
         for path in removed:
             self._registry.forget(path, self._format)
         if not self.disturbed:

@@ -277,7 +277,7 @@ async def change_attributes(
         else:
             del documents[name]
             await store.erase(key_of(path, name))
-        await through.apply({path: documents})
+        await through.apply({path: documents}, held=[path], own=path if ".zgroup" in documents else None)
     return metadata.with_attributes(json.loads(document) if own.zarr_format == 2 else json.loads(document)["attributes"])
 
 
