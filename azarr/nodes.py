@@ -181,13 +181,20 @@ async def create_many(store: ReadableStore, nodes: Mapping[str, Metadata], engin
         held = sorted({*nodes, *below}, key=lambda path: (-depth(path), path))
         for path in held:
             await stack.enter_async_context(hold(store, path))
-        consolidated = {}
+        there = await existing(writable, nodes, engine)
+        if there and not overwrite:
+            raise exists_error(there[0])
+        erased = {top for top in below if any(is_below(top, path) for path in there)}
+        consolidated, missing = {}, set(erased)
         for zarr_format in through:
-            surroundings = await look_above(writable, below, zarr_format, limits)
+            surroundings = await look_above(writable, {top: below[top] for top in below if top not in erased}, zarr_format, limits)
             consolidated[zarr_format] = surroundings.consolidated
-            for top in surroundings.missing:
-                serialized.setdefault(top, serialize(GroupMetadata(nodes[below[top]].zarr_format)))
-        await make_room(writable, nodes, engine, overwrite=overwrite, held=held)
+            missing.update(surroundings.missing)
+        for top in missing:
+            serialized[top] = serialize(GroupMetadata(nodes[below[top]].zarr_format))
+        for path in there:
+            if not any(is_below(path, other) for other in there if other != path):
+                await erase(writable, path, limits, held=held)
         await put_many(writable, serialized, engine)
         for zarr_format, each in through.items():
             made = {path: documents for path, documents in serialized.items() if ("zarr.json" in documents) == (zarr_format == 3)}
@@ -203,20 +210,13 @@ def formats_of(nodes: Mapping[str, Metadata]) -> list[Literal[2, 3]]:
     return sorted({metadata.zarr_format for metadata in nodes.values()})
 
 
-async def make_room(store: Store, paths: Collection[str], engine: Engine, *, overwrite: bool, held: Collection[str]) -> None:
-    """Erase what is at ``paths``, or raise ``NodeExistsError`` where that is not wanted; nothing is asked of what is not listed."""
+async def existing(store: Store, paths: Collection[str], engine: Engine) -> list[str]:
+    """Those of ``paths`` where there is a node, the nearest first; nothing is asked of what no listing shows."""
     uppers = sorted({above(path)[-1] for path in paths if path})
     listed = set(itertools.chain.from_iterable(await gather(partial(names_below, store, "", engine), uppers, engine.concurrency)))
-    there = [path for path in paths if not path or path in listed]
-    found = await gather(partial(exists, store), there, engine.concurrency)
-    taken = sorted((path for path, is_there in zip(there, found, strict=True) if is_there), key=depth)
-    if taken and not overwrite:
-        raise exists_error(taken[0])
-    erased: list[str] = []
-    for path in taken:
-        if not any(is_below(path, top) for top in erased):
-            await erase(store, path, engine.limits, held=held)
-            erased.append(path)
+    shown = [path for path in paths if not path or path in listed]
+    found = await gather(partial(exists, store), shown, engine.concurrency)
+    return sorted((path for path, is_there in zip(shown, found, strict=True) if is_there), key=depth)
 
 
 async def put_many(store: Store, serialized: Mapping[str, Mapping[str, bytes]], engine: Engine) -> None:
