@@ -88,7 +88,7 @@ def test_a_source_larger_than_memory_is_met_as_seldom_as_it_fits():
 
 
 @pytest.mark.parametrize("wrap", [lambda store: store, lambda store: azarr.LatencyStore(store, 0)], ids=["blocking", "awaited"])
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 async def test_a_copy_equals_its_source(wrap, data):
     ndim = data.draw(st.integers(0, 3))
@@ -105,13 +105,18 @@ async def test_a_copy_equals_its_source(wrap, data):
         return given
 
     source = await azarr.create_array(
-        wrap(azarr.MemoryStore()), "a", shape=shape, dtype=data.draw(st.sampled_from(["<i4", ">f8", "bool"])), attributes={"n": 1}, **options()
+        wrap(azarr.MemoryStore()),
+        "a",
+        shape=shape,
+        dtype=data.draw(st.sampled_from(["<i4", ">f8", "bool"])),
+        attributes={"n": 1},
+        **options(),
     )
-    await source[tuple(slice(0, data.draw(st.integers(0, length))) for length in shape)].write(1)
+    await source[tuple(slice(0, data.draw(st.integers(0, length))) for length in shape)].write(np.ones((), source.dtype))
     told = []
     changed = data.draw(st.none() | st.just(options()))
     changed = {"shards": None, "filters": (), **changed} if changed else {}
-    copy = await azarr.copy(source, wrap(azarr.MemoryStore()), "b/c", progress=lambda *each: told.append(each), **changed)
+    copy = await azarr.copy(source, wrap(azarr.MemoryStore()), "b/c", progress=lambda done, total: told.append((done, total)), **changed)
     assert np.array_equal(await copy, await source)
     assert (copy.attrs, copy.dtype, copy.fill_value) == ({"n": 1}, source.dtype, source.fill_value)
     assert (await azarr.open_array(copy.store, "b/c")).metadata == copy.metadata
@@ -131,7 +136,9 @@ async def test_values_are_copied_as_they_are(zarr_format, wrap):
     await inner.set(key, b"damaged")  # nobody decodes it
     await inner.set("a/notes", b"not a chunk")
     await azarr.copy(source, wrap(target))
-    assert await values(target) == {name[2:]: value for name, value in (await values(inner)).items() if name.startswith("a/") and name != "a/notes"}
+    assert await values(target) == {
+        name[2:]: value for name, value in (await values(inner)).items() if name.startswith("a/") and name != "a/notes"
+    }
     copied = azarr.MemoryStore()
     await azarr.copy(source, wrap(copied), zarr_format=5 - zarr_format)
     assert len(await values(copied)) == len(await values(target))
@@ -225,7 +232,7 @@ async def test_left_over_chunks_do_not_become_part_of_a_copy(zarr_format):
     await store.erase("a/zarr.json")
     await store.erase("a/.zarray")
     source = await azarr.create_array(azarr.MemoryStore(), shape=4, chunks=2, dtype="i2", zarr_format=zarr_format)
-    assert (await azarr.copy(source, store, "a").__await__().__class__ and await azarr.copy(source, store, "a")) is not None
+    await azarr.copy(source, store, "a")
     assert (await (await azarr.open_array(store, "a"))).tolist() == [0, 0, 0, 0]
 
 
@@ -273,7 +280,7 @@ async def test_copying_a_hierarchy(zarr_format, consolidated):
     for other in (zarr_format, 5 - zarr_format):
         told = []
         store = azarr.MemoryStore()
-        copy = await azarr.copy(root, store, "dst", zarr_format=other, progress=lambda *each: told.append(each))
+        copy = await azarr.copy(root, store, "dst", zarr_format=other, progress=lambda done, total, told=told: told.append((done, total)))
         assert told[-1] == (106, 106)
         assert copy.metadata.zarr_format == other
         assert copy.attrs == {"r": 1}

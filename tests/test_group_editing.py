@@ -94,7 +94,9 @@ async def test_attributes_are_replaced_and_deleted(store, zarr_format, kind):
 
 
 async def test_changing_attributes_leaves_the_rest_as_it_is(store):
-    document = b'{"zarr_format":2,"shape":[4],"chunks":[2],"dtype":"<i4","compressor":null,"fill_value":null,"order":"C","filters":[],"_X":1}'
+    document = (
+        b'{"zarr_format":2,"shape":[4],"chunks":[2],"dtype":"<i4","compressor":null,"fill_value":null,"order":"C","filters":[],"_X":1}'
+    )
     await store.set("a/.zarray", document)
     await (await azarr.open_array(store, "a")).update_attributes({"n": 1})
     assert bytes(await store.get("a/.zarray")) == document

@@ -33,7 +33,12 @@ async def test_mappings_become_groups():
     assert isinstance(group, azarr.AsyncGroup)
     loaded = await azarr.load(store, "top")
     assert loaded.keys() == {"a", "b", "e"}
-    assert (loaded["a"].tolist(), loaded["b"]["c"].tolist(), loaded["b"]["d"], loaded["e"]["f"].tolist()) == ([0, 1, 2], [[1, 1], [1, 1]], {}, [1.5])
+    assert (loaded["a"].tolist(), loaded["b"]["c"].tolist(), loaded["b"]["d"], loaded["e"]["f"].tolist()) == (
+        [0, 1, 2],
+        [[1, 1], [1, 1]],
+        {},
+        [1.5],
+    )
     assert (await azarr.load(store)).keys() == {"top"}
     assert await azarr.load(store, "top/b/d") == {}
 
