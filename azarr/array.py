@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator, Mapping
+from dataclasses import replace
 from types import MappingProxyType
-from typing import Any, Never
+from typing import Any, Never, SupportsIndex
 
 import numpy as np
+import numpy.typing as npt
 
 from azarr import documents
 from azarr.chunk_sources import ChunkSource, PlainChunks, ShardedChunks
 from azarr.codecs.pipeline import CodecPipeline
 from azarr.codecs.sharding import Sharding
 from azarr.engine import Engine, default_engine
-from azarr.errors import StoreError, WriteError
+from azarr.errors import SelectionError, StoreError, WriteError
 from azarr.metadata.model import ArrayMetadata
 from azarr.reading import read
-from azarr.selection import BasicKey, Selection
+from azarr.selection import AnySelection, BasicKey, OuterKey, PointKey, PointSelection, Selection
 from azarr.stores.base import ReadableStore, WritableStore
 from azarr.stream import ChunkStream, stream_chunks
-from azarr.types import JSON, Array
+from azarr.types import JSON, Array, FillValue, Limits, element_nbytes
 from azarr.writing import conform, write
 
 
@@ -33,7 +35,7 @@ class ArrayView:
 
     __slots__ = ("_array", "_selection")
 
-    def __init__(self, array: AsyncArray, selection: Selection) -> None:
+    def __init__(self, array: AsyncArray, selection: AnySelection) -> None:
         self._array = array
         self._selection = selection
 
@@ -67,12 +69,46 @@ class ArrayView:
 
     @property
     def nbytes(self) -> int:
-        """The decoded size in bytes."""
-        return self.size * self.dtype.itemsize
+        """The decoded size in bytes; an estimate where elements vary in length."""
+        return self.size * element_nbytes(self.dtype)
 
     def __getitem__(self, key: BasicKey) -> ArrayView:
         """A view of a part of this; ``SelectionError`` where there is no such part."""
-        return ArrayView(self.array, self._selection.select(key))
+        return self.selected(self._selection.select(key))
+
+    @property
+    def selection(self) -> AnySelection:
+        """What of the array this view is."""
+        return self._selection
+
+    def selected(self, selection: AnySelection) -> ArrayView:
+        """The view of another ``selection`` of the same array."""
+        return ArrayView(self.array, selection)
+
+    @property
+    def oindex(self) -> OuterIndexer:
+        """To select with lists, arrays and masks along each axis: ``view.oindex[[3, 1], :, mask]``."""
+        return OuterIndexer(self)
+
+    @property
+    def vindex(self) -> PointIndexer:
+        """To select points: ``view.vindex[[0, 1], [5, 2]]``, or ``view.vindex[mask]``."""
+        return PointIndexer(self)
+
+    def sel(self, **keys: SupportsIndex | slice | npt.ArrayLike) -> ArrayView:
+        """Select by dimension names: ``array.sel(time=slice(0, 24), x=7)``; arrays and masks as in ``oindex``."""
+        names = self.names
+        if unknown := [name for name in keys if names.count(name) != 1]:
+            raise SelectionError(f"there is no dimension {unknown} that could be selected; the dimensions are {list(names)}")
+        return self.oindex[tuple(keys.get(name, slice(None)) if name is not None else slice(None) for name in names)]
+
+    @property
+    def names(self) -> tuple[str | None, ...]:
+        """The names of the axes that are left; ``None`` for those without."""
+        if isinstance(self._selection, PointSelection):
+            return (None,) * self.ndim
+        names = self.array.dimension_names or (None,) * len(self._selection.axes)
+        return tuple(name for name, axis in zip(names, self._selection.axes, strict=True) if not axis.dropped)
 
     __iter__ = None  # iterating would read element by element, and could not await
     __hash__ = object.__hash__
@@ -98,15 +134,14 @@ class ArrayView:
         """
         selection = self._selection
         if out is None:
-            target = full = np.empty(selection.full_shape, self.dtype)
-            target = full.reshape(selection.shape) if selection.dropped else full
+            target = np.empty(selection.shape, self.dtype)
         else:
-            if out.shape != selection.shape or out.dtype != self.dtype or not out.flags.writeable:
-                raise WriteError(
-                    f"out must be writable, of shape {selection.shape} and data type {self.dtype}, not {out.shape} and {out.dtype}"
-                )
-            target, full = out, np.expand_dims(out, selection.dropped)
-        await read(self.array.source, selection, full, self.array.engine)
+            check_out(out, selection.shape, self.dtype)
+            target = out
+        full = as_planned(target, selection)
+        await read(self.array.source, selection.forward(), full, self.array.engine)
+        if isinstance(selection, PointSelection) and not np.may_share_memory(full, target):
+            target[...] = full.reshape(selection.shape)  # points were read one after the other, aside from a target with other strides
         return target
 
     async def write(self, value: object) -> None:
@@ -123,11 +158,12 @@ class ArrayView:
         if not isinstance(self.array.store, WritableStore):
             raise StoreError(f"{self.array.store!r} cannot be written to")
         engine, selection = self.array.engine, self._selection
-        if isinstance(value, np.ndarray) and value.dtype == self.dtype:
-            values = conform(value, self.dtype, selection.shape)
+        data_type = self.array.metadata.data_type
+        if isinstance(value, np.ndarray) and value.dtype == self.dtype and value.dtype != object:
+            values = conform(value, data_type, selection.shape)
         else:
-            values = await engine.call(conform, value, self.dtype, selection.shape)
-        await write(self.array.source, selection, np.expand_dims(values, selection.dropped), engine)
+            values = await engine.call(conform, value, data_type, selection.shape)
+        await write(self.array.source, selection.forward(), as_planned(values, selection), engine)
 
     def stream_chunks(self, *, ordered: bool = True, concurrency: int | None = None, memory: int | None = None) -> ChunkStream:
         """The chunks that this view meets, one decoded ``Chunk`` after the other, for ``async for``; nothing is read before.
@@ -148,11 +184,11 @@ class AsyncArray(ArrayView):
 
     def __init__(self, store: ReadableStore, path: str, metadata: ArrayMetadata, engine: Engine | None = None) -> None:
         # not through ArrayView.__init__: an array that refers to itself would wait for the garbage collector
-        self._selection = Selection.whole(metadata.shape)
+        self._selection: AnySelection = Selection.whole(metadata.shape)
         self.store = store
         self.path = path
         self.metadata = metadata
-        self.source = chunk_source(store, path, metadata)
+        self.source = chunk_source(store, path, metadata, engine.limits if engine else Limits())
         self._engine = engine
 
     def __repr__(self) -> str:
@@ -183,12 +219,17 @@ class AsyncArray(ArrayView):
         return self.source.unit_shape if isinstance(self.source, ShardedChunks) else None
 
     @property
+    def blocks(self) -> BlockIndexer:
+        """To select whole chunks: ``array.blocks[0, 2:4]``."""
+        return BlockIndexer(self)
+
+    @property
     def nchunks(self) -> int:
         """The number of chunks that the array is cut into, stored or not."""
         return math.prod(-(-length // chunk) for length, chunk in zip(self.shape, self.chunks, strict=True))
 
     @property
-    def fill_value(self) -> np.generic:
+    def fill_value(self) -> FillValue:
         """What missing chunks read as."""
         return self.metadata.effective_fill_value
 
@@ -219,10 +260,78 @@ class AsyncArray(ArrayView):
             self.metadata = updated
 
 
-def chunk_source(store: ReadableStore, path: str, metadata: ArrayMetadata) -> ChunkSource:
+def as_planned(values: Array, selection: AnySelection) -> Array:
+    """``values`` of a selection's shape as reading and writing plan them: every axis of the array, ascending; points in a row.
+
+    A view, except of points whose strides do not allow it.
+    """
+    if isinstance(selection, PointSelection):
+        return values.reshape(-1)
+    full = np.expand_dims(values, selection.dropped)
+    return np.flip(full, selection.reversed) if selection.reversed else full  # flipping nothing makes a scalar of a scalar array
+
+
+class OuterIndexer:
+    """``view.oindex[...]``: arrays of integers and masks select along each axis for itself, beside integers and slices."""
+
+    __slots__ = ("_view",)
+
+    def __init__(self, view: ArrayView) -> None:
+        self._view = view
+
+    def __getitem__(self, key: OuterKey) -> ArrayView:
+        """The selected view; ``SelectionError`` where there is no such part."""
+        return self._view.selected(self._view.selection.outer(key))
+
+
+class PointIndexer:
+    """``view.vindex[...]``: coordinates for every axis, which broadcast, or a mask of the view's shape select single points."""
+
+    __slots__ = ("_view",)
+
+    def __init__(self, view: ArrayView) -> None:
+        self._view = view
+
+    def __getitem__(self, key: PointKey) -> ArrayView:
+        """The selected view, of the shape of the coordinates; ``SelectionError`` where there are no such points."""
+        return self._view.selected(self._view.selection.points(key))
+
+
+class BlockIndexer:
+    """``array.blocks[...]``: integers and slices count whole chunks, as ``array.chunks`` has them."""
+
+    __slots__ = ("_array",)
+
+    def __init__(self, array: AsyncArray) -> None:
+        self._array = array
+
+    def __getitem__(self, key: BasicKey) -> ArrayView:
+        """The view of the selected chunks; ``SelectionError`` where there is no such chunk."""
+        array = self._array
+        counts = [-(-length // chunk) for length, chunk in zip(array.shape, array.chunks, strict=True)]
+        blocks = Selection.whole(tuple(counts)).select(key)
+        items = []
+        for block, chunk in zip(blocks.axes, array.chunks, strict=True):
+            if block.step != 1:
+                raise SelectionError("blocks are selected by integers and slices without a step")
+            start = block.take(np.asarray(0)).item() if block.length else 0
+            items.append(slice(start * chunk, (start + block.length) * chunk))
+        return array[tuple(items)]
+
+
+def check_out(out: object, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    """Raise ``WriteError`` unless ``out`` can be filled with elements of ``dtype`` in ``shape``."""
+    if not isinstance(out, np.ndarray):
+        raise WriteError(f"out must be a NumPy array, not {type(out).__name__}")
+    if out.shape != shape or out.dtype != dtype or not out.flags.writeable:
+        raise WriteError(f"out must be writable, of shape {shape} and data type {dtype}, not {out.shape} and {out.dtype}")
+
+
+def chunk_source(store: ReadableStore, path: str, metadata: ArrayMetadata, limits: Limits) -> ChunkSource:
     """Where the chunks of an array are: inside shards that can be read in part, or under keys of their own."""
     prefix = f"{path}/" if path else ""
-    keys, spec, codecs = metadata.chunk_key_encoding, metadata.chunk_spec, metadata.codecs
+    keys, codecs = metadata.chunk_key_encoding, metadata.codecs
+    spec = replace(metadata.chunk_spec, limit=limits.chunk_nbytes)
     if len(codecs) == 1 and isinstance(codecs[0], Sharding):
         return ShardedChunks(store, prefix, keys, codecs[0].layout(spec), metadata.shape)
     return PlainChunks(store, prefix, keys, CodecPipeline(codecs, spec), metadata.shape)

@@ -9,6 +9,7 @@ import asyncio
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol, TypeAlias, cast
 
 import numpy as np
@@ -19,13 +20,16 @@ from azarr.codecs.base import wrong_size
 from azarr.codecs.pipeline import CodecPipeline
 from azarr.codecs.sharding import ShardIndex, ShardLayout, is_fill
 from azarr.errors import CodecError
-from azarr.projections import Plan, Projection, Run
-from azarr.selection import Selection
+from azarr.projections import AnyRun, Plan, PointPlan, Projection, plan_of
+from azarr.selection import AnySelection
 from azarr.stores.base import BlockingStore, ReadableStore
 from azarr.types import Array, Buffer, ByteRange, Coords
 
 RUN_NBYTES = 2**20
 """Decoded bytes of neighbouring chunks that are placed in one go: what a core's second-level cache holds."""
+
+RUN_LENGTH = 1024
+"""Chunks that are placed in one go at most, however small they are: a plan should not cost more memory than the data."""
 
 MERGED_GAP, MERGED_NBYTES = 2**20, 16 * 2**20
 """Ranges of one shard are fetched together when at most so much lies between them and so much is fetched at once."""
@@ -33,7 +37,10 @@ MERGED_GAP, MERGED_NBYTES = 2**20, 16 * 2**20
 INDEXES_NBYTES = 16 * 2**20
 """What one operation keeps of shard indexes."""
 
-Batch: TypeAlias = tuple[Run, ...]
+ENTRY_NBYTES = 256
+"""What it takes to remember that there is no shard."""
+
+Batch: TypeAlias = tuple[AnyRun, ...]
 
 
 class ChunkSource(Protocol):
@@ -50,31 +57,31 @@ class ChunkSource(Protocol):
     def operation(self) -> ChunkSource:
         """The source for the time of one operation, which may remember what it has learnt of the units."""
 
-    def batches(self, selection: Selection, *, request_nbytes: int, ordered: bool) -> Iterator[Batch]:
+    def batches(self, selection: AnySelection, *, request_nbytes: int, ordered: bool) -> Iterator[Batch]:
         """The chunks that ``selection`` meets, in batches that are fetched together; ``ordered`` means in C order of the grid."""
 
-    def units(self, selection: Selection) -> Iterator[Projection]:
+    def units(self, selection: AnySelection) -> Iterator[Projection]:
         """The units that ``selection`` meets."""
 
     def key(self, unit: Coords) -> str:
         """The key of the unit at ``unit``."""
 
-    def fetch_blocking(self, run: Run) -> Iterator[tuple[int, Buffer | None]]:
+    def fetch_blocking(self, run: AnyRun) -> Iterator[tuple[int, Buffer | None]]:
         """The encoded chunks of ``run`` with their numbers in it; each is valid until the next is asked for."""
 
-    def copy_blocking(self, run: Run, memory: memoryview) -> list[int]:
+    def copy_blocking(self, run: AnyRun, memory: memoryview) -> list[int]:
         """Copy chunks that nothing compresses side by side into ``memory``, and answer which of them are not stored."""
 
     async def fetch(self, batch: Batch, requests: asyncio.Semaphore) -> list[Buffer | None]:
         """The encoded chunks of ``batch`` in its order."""
 
-    def update(self, old: Buffer | None, unit: Projection, selection: Selection, values: Array) -> Buffer | None:
+    def update(self, old: Buffer | None, unit: Projection, selection: AnySelection, values: Array) -> Buffer | None:
         """The unit with the selected part of ``values`` put in; ``None`` where nothing but fill value is left of it."""
 
 
 def run_length(pipeline: CodecPipeline, request_nbytes: int) -> int:
     """How many chunks make a run."""
-    return max(1, min(RUN_NBYTES, request_nbytes) // max(1, pipeline.spec.nbytes))
+    return max(1, min(RUN_LENGTH, min(RUN_NBYTES, request_nbytes) // max(1, pipeline.spec.nbytes)))
 
 
 def patched(pipeline: CodecPipeline, old: Buffer | None, projection: Projection, values: Array) -> Array:
@@ -83,17 +90,18 @@ def patched(pipeline: CodecPipeline, old: Buffer | None, projection: Projection,
     if projection.full and values.dtype == spec.dtype:
         return values
     if old is None or projection.covers:
-        chunk = np.full(spec.shape, spec.fill_value, spec.dtype)
+        chunk = np.full(spec.shape, spec.fill, spec.dtype)
     else:
         chunk = np.empty(spec.shape, spec.dtype)
         pipeline.decode_into(old, chunk)
-    chunk[projection.chunk] = values
+    with np.errstate(over="ignore"):  # what a narrower float cannot hold is infinite in it
+        chunk[projection.chunk or ...] = values
     return chunk
 
 
 def encoded_or_none(pipeline: CodecPipeline, chunk: Array) -> Buffer | None:
     """The encoded chunk; ``None`` where every element is the fill value, as such chunks are not stored."""
-    return None if is_fill(chunk, pipeline.spec.fill_value) else pipeline.encode(chunk)
+    return None if is_fill(chunk, pipeline.spec.fill) else pipeline.encode(chunk)
 
 
 class PlainChunks:
@@ -109,18 +117,18 @@ class PlainChunks:
     def operation(self) -> PlainChunks:
         return self
 
-    def batches(self, selection: Selection, *, request_nbytes: int, ordered: bool) -> Iterator[Batch]:
+    def batches(self, selection: AnySelection, *, request_nbytes: int, ordered: bool) -> Iterator[Batch]:
         del ordered
         longest = run_length(self.pipeline, request_nbytes)
-        return ((run,) for run in Plan.of(selection, self.unit_shape, self._shape).runs(longest))
+        return ((run,) for run in plan_of(selection, self.unit_shape, self._shape).runs(longest))
 
-    def units(self, selection: Selection) -> Iterator[Projection]:
-        return Plan.of(selection, self.unit_shape, self._shape).projections()
+    def units(self, selection: AnySelection) -> Iterator[Projection]:
+        return plan_of(selection, self.unit_shape, self._shape).projections()
 
     def key(self, unit: Coords) -> str:
         return self._prefix + self._keys.encode(unit)
 
-    def _folder_and_names(self, run: Run) -> tuple[str, list[str]] | None:
+    def _folder_and_names(self, run: AnyRun) -> tuple[str, list[str]] | None:
         """The keys of ``run`` as names in one folder, where they are that."""
         if run.length == 1 or run.axis != len(run.coords) - 1:
             return None
@@ -128,14 +136,14 @@ class PlainChunks:
         first = run.coords[-1]
         return folder + slash, [name + str(number) for number in range(first, first + run.length)]
 
-    def fetch_blocking(self, run: Run) -> Iterator[tuple[int, Buffer | None]]:
+    def fetch_blocking(self, run: AnyRun) -> Iterator[tuple[int, Buffer | None]]:
         reserve = scratch.encoded.reserve
         if (names := self._folder_and_names(run)) is not None:
             return enumerate(self.store.get_each(*names, reserve))
         get = self.store.get_blocking
         return ((number, get(self.key(coords), None, reserve)) for number, coords in enumerate(run.chunk_coords()))
 
-    def copy_blocking(self, run: Run, memory: memoryview) -> list[int]:
+    def copy_blocking(self, run: AnyRun, memory: memoryview) -> list[int]:
         nbytes = self.pipeline.spec.nbytes
         outs = [memory[start : start + nbytes] for start in range(0, run.length * nbytes, nbytes)]
         if (names := self._folder_and_names(run)) is not None:
@@ -159,9 +167,9 @@ class PlainChunks:
                     chunks.append(await self.store.get(self.key(coords)))
         return chunks
 
-    def update(self, old: Buffer | None, unit: Projection, selection: Selection, values: Array) -> Buffer | None:
+    def update(self, old: Buffer | None, unit: Projection, selection: AnySelection, values: Array) -> Buffer | None:
         del selection
-        return encoded_or_none(self.pipeline, patched(self.pipeline, old, unit, values[unit.out]))
+        return encoded_or_none(self.pipeline, patched(self.pipeline, old, unit, values[unit.out or ...]))
 
 
 class ShardIndexes:
@@ -184,11 +192,11 @@ class ShardIndexes:
         """Remember the index of ``unit``."""
         with self._mutex:
             if unit not in self._indexes:
-                self._nbytes += index.nbytes if index is not None else 0
+                self._nbytes += index.nbytes if index is not None else ENTRY_NBYTES
             self._indexes[unit] = index
             while self._nbytes > INDEXES_NBYTES and len(self._indexes) > 1:
                 _, oldest = self._indexes.popitem(last=False)
-                self._nbytes -= oldest.nbytes if oldest is not None else 0
+                self._nbytes -= oldest.nbytes if oldest is not None else ENTRY_NBYTES
 
 
 class ShardedChunks:
@@ -214,26 +222,26 @@ class ShardedChunks:
         # An index is trusted for one operation only, as other writers may replace the shard afterwards.
         return ShardedChunks(self.store, self._prefix, self._keys, self._layout, self._shape)
 
-    def _plan(self, selection: Selection) -> Plan:
-        return Plan.of(selection, self.pipeline.spec.shape, self._shape)
+    def _plan(self, selection: AnySelection) -> Plan | PointPlan:
+        return plan_of(selection, self.pipeline.spec.shape, self._shape)
 
-    def batches(self, selection: Selection, *, request_nbytes: int, ordered: bool) -> Iterator[Batch]:
+    def batches(self, selection: AnySelection, *, request_nbytes: int, ordered: bool) -> Iterator[Batch]:
         longest, plan, per_shard = run_length(self.pipeline, request_nbytes), self._plan(selection), self._layout.grid_shape
         if ordered:
             yield from ((run,) for run in plan.runs(longest, align=per_shard))
             return
         most = max(1, request_nbytes // max(1, self.pipeline.spec.nbytes))
         for unit in self.units(selection):
-            batch: list[Run] = []
-            for run in plan.within(unit.coords, per_shard).runs(longest):
+            batch: list[AnyRun] = []
+            for run in plan.within(unit, per_shard).runs(longest):
                 if batch and sum(other.length for other in batch) + run.length > most:
                     yield tuple(batch)
                     batch = []
                 batch.append(run)
             yield tuple(batch)
 
-    def units(self, selection: Selection) -> Iterator[Projection]:
-        return Plan.of(selection, self.unit_shape, self._shape).projections()
+    def units(self, selection: AnySelection) -> Iterator[Projection]:
+        return plan_of(selection, self.unit_shape, self._shape).projections()
 
     def key(self, unit: Coords) -> str:
         return self._prefix + self._keys.encode(unit)
@@ -245,16 +253,16 @@ class ShardedChunks:
         return self._layout.number(tuple(index % count for index, count in zip(coords, self._layout.grid_shape, strict=True)))
 
     def _locate(self, index: ShardIndex, coords: Sequence[Coords]) -> list[ByteRange | None]:
-        try:
-            return [index.locate(self._number(each)) for each in coords]
-        except CodecError as error:
-            error.coords = error.coords or coords[0]
-            raise
+        ranges = []
+        for each in coords:
+            with about(each):
+                ranges.append(index.locate(self._number(each)))
+        return ranges
 
-    def fetch_blocking(self, run: Run) -> Iterator[tuple[int, Buffer | None]]:
+    def fetch_blocking(self, run: AnyRun) -> Iterator[tuple[int, Buffer | None]]:
         coords = run.chunk_coords()
         unit = self._unit(coords[0])
-        index = self._index_blocking(unit)
+        index = self._index_blocking(unit, coords[0])
         if index is None:
             yield from ((number, None) for number in range(run.length))
             return
@@ -272,7 +280,7 @@ class ShardedChunks:
             data = store.get_blocking(key, ByteRange(start, stop), scratch.encoded.reserve)
             yield from cut(data, merged, start, coords)
 
-    def copy_blocking(self, run: Run, memory: memoryview) -> list[int]:
+    def copy_blocking(self, run: AnyRun, memory: memoryview) -> list[int]:
         nbytes, missing = self.pipeline.spec.nbytes, []
         for number, data in self.fetch_blocking(run):
             if data is None:
@@ -285,11 +293,12 @@ class ShardedChunks:
                 memory[number * nbytes : (number + 1) * nbytes] = data
         return missing
 
-    def _index_blocking(self, unit: Coords) -> ShardIndex | None:
+    def _index_blocking(self, unit: Coords, coords: Coords) -> ShardIndex | None:
         known, index = self._indexes.get(unit)
         if not known:
             data = cast("BlockingStore", self.store).get_blocking(self.key(unit), self._layout.index_request)
-            index = None if data is None else self._layout.decode_index(data)
+            with about(coords):
+                index = None if data is None else self._layout.decode_index(data)
             self._indexes.put(unit, index)
         return index
 
@@ -297,7 +306,7 @@ class ShardedChunks:
         coords = [each for run in batch for each in run.chunk_coords()]
         chunks: list[Buffer | None] = [None] * len(coords)
         unit = self._unit(coords[0])
-        index = await self._index(unit, requests)
+        index = await self._index(unit, coords[0], requests)
         if index is not None:
             for merged in merge(self._locate(index, coords)):
                 start = merged[0][1].start
@@ -308,26 +317,38 @@ class ShardedChunks:
                     chunks[number] = chunk
         return chunks
 
-    async def _index(self, unit: Coords, requests: asyncio.Semaphore) -> ShardIndex | None:
+    async def _index(self, unit: Coords, coords: Coords, requests: asyncio.Semaphore) -> ShardIndex | None:
         async with self._fetching.setdefault(unit, asyncio.Lock()):
             known, index = self._indexes.get(unit)
             if not known:
                 async with requests:
                     data = await self.store.get(self.key(unit), self._layout.index_request)
-                index = None if data is None else self._layout.decode_index(data)
+                with about(coords):
+                    index = None if data is None else self._layout.decode_index(data)
                 self._indexes.put(unit, index)
+            self._fetching.pop(unit, None)
             return index
 
-    def update(self, old: Buffer | None, unit: Projection, selection: Selection, values: Array) -> Buffer | None:
+    def update(self, old: Buffer | None, unit: Projection, selection: AnySelection, values: Array) -> Buffer | None:
         layout = self._layout
         parts: list[Buffer | None] = [None] * layout.nchunks if old is None else layout.split(old)
-        for projection in self._plan(selection).within(unit.coords, layout.grid_shape).projections():
+        for projection in self._plan(selection).within(unit, layout.grid_shape).projections():
             number = self._number(projection.coords)
-            chunk = patched(self.pipeline, parts[number], projection, values[projection.out])
+            chunk = patched(self.pipeline, parts[number], projection, values[projection.out or ...])
             encoded = encoded_or_none(self.pipeline, chunk)
             # an uncompressed chunk shares memory with what will be overwritten or belongs to the caller
             parts[number] = encoded if encoded is None or self.pipeline.compressed else bytes(encoded)
         return None if all(part is None for part in parts) else layout.join(parts)
+
+
+@contextmanager
+def about(coords: Coords) -> Iterator[None]:
+    """Let the codec errors of the block say which chunk they are about."""
+    try:
+        yield
+    except CodecError as error:
+        error.coords = error.coords or coords
+        raise
 
 
 def merge(ranges: Sequence[ByteRange | None]) -> Iterator[list[tuple[int, ByteRange]]]:

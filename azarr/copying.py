@@ -15,13 +15,11 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, TypeAlias
 
-import numpy as np
-
 from azarr import documents, nodes
 from azarr.array import AsyncArray
 from azarr.catalog import WriteThrough
 from azarr.chunk_keys import ChunkKeyEncoding
-from azarr.creation import new_metadata
+from azarr.creation import array_metadata
 from azarr.crew import Crew
 from azarr.documents import Metadata, expect_store, hold
 from azarr.engine import Engine
@@ -30,7 +28,7 @@ from azarr.metadata.model import ArrayMetadata, GroupMetadata
 from azarr.metadata.translation import translated
 from azarr.paths import above, check_name, child, depth, is_below, prefix_of
 from azarr.stores.base import BlockingStore, ListableStore, ReadableStore, Store
-from azarr.types import Coords
+from azarr.types import Coords, element_nbytes
 from azarr.window import TaskRunner, Window, gather
 
 Progress: TypeAlias = Callable[[int, int], object]
@@ -125,8 +123,10 @@ def target_metadata(metadata: Metadata, options: Mapping[str, Any]) -> Metadata:
         else:
             return same
     like = metadata if isinstance(metadata, ArrayMetadata) else None
-    carried = {"attributes": same.attributes, "dimension_names": same.dimension_names}
-    return new_metadata({**carried, **options, "zarr_format": zarr_format}, like)
+    carried: dict[str, Any] = {"attributes": same.attributes, "dimension_names": same.dimension_names}
+    if zarr_format == 2:
+        carried["shards"] = None  # which v2 does not have
+    return array_metadata({**carried, **options, "zarr_format": zarr_format}, like=like)
 
 
 @asynccontextmanager
@@ -170,8 +170,8 @@ async def copy_array(source: AsyncArray, target: AsyncArray, report: Report) -> 
         await copy_chunks(source, target, report)
         return
     units = (source.chunks, source.source.unit_shape)
-    block = block_shape(source.shape, target.source.unit_shape, units, target.dtype.itemsize, max(1, target.engine.memory // 8))
-    nbytes = math.prod(block) * (source.dtype.itemsize + target.dtype.itemsize)
+    block = block_shape(source.shape, target.source.unit_shape, units, element_nbytes(target.dtype), max(1, target.engine.memory // 8))
+    nbytes = math.prod(block) * (element_nbytes(source.dtype) + element_nbytes(target.dtype))
 
     async def copy_block(region: tuple[slice, ...]) -> None:
         values = await source[region].read()
@@ -188,14 +188,15 @@ def same_chunks(one: ArrayMetadata, other: ArrayMetadata) -> bool:
         and one.data_type == other.data_type
         and one.codecs == other.codecs
         and one.storage_transformers == other.storage_transformers
-        and np.asarray(one.effective_fill_value).tobytes() == np.asarray(other.effective_fill_value).tobytes()
+        and repr(one.data_type.serialize_fill_value(one.effective_fill_value))
+        == repr(other.data_type.serialize_fill_value(other.effective_fill_value))
     )
 
 
 async def copy_chunks(source: AsyncArray, target: AsyncArray, report: Report) -> None:
     """Copy the values of all units that are stored as they are."""
     unit, itemsize = target.source.unit_shape, target.dtype.itemsize
-    limit = target.engine.window(math.prod(unit) * itemsize)
+    limit = target.engine.window(math.prod(unit) * element_nbytes(target.dtype))
     async for batch in stored_units(source):
         pairs = [(source.source.key(coords), target.source.key(coords)) for coords in batch]
         await copy_values(source.store, target.store, pairs, target.engine, limit)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, SupportsIndex, TypeAlias, cast
 
@@ -14,15 +14,23 @@ from azarr.chunk_grids import RegularGrid
 from azarr.chunk_keys import ChunkKeyEncoding
 from azarr.codecs.base import ArrayToArrayCodec, ArrayToBytesCodec, BytesToBytesCodec, Codec
 from azarr.codecs.bytes import Bytes
+from azarr.codecs.categorize import Categorize
+from azarr.codecs.optional import Optional as OptionalCodec
+from azarr.codecs.packbits import PackBits
 from azarr.codecs.pipeline import bind_codecs
 from azarr.codecs.registry import parse_codec
 from azarr.codecs.sharding import Sharding
 from azarr.codecs.transpose import Transpose
+from azarr.codecs.vlen import VariableLengthCodec, VlenArray
 from azarr.codecs.zstd import Zstd
-from azarr.data_types import DataType, data_type_for
+from azarr.data_types import DataType, data_type_for, is_data_type, parse_data_type
+from azarr.data_types.base import has_byte_order, packed
+from azarr.data_types.text import String
+from azarr.data_types.variable import Optional as OptionalType
+from azarr.data_types.variable import VlenArray as VlenArrayType
 from azarr.errors import MetadataError
 from azarr.metadata.model import ArrayMetadata
-from azarr.types import JSON, ChunkSpec
+from azarr.types import JSON, ChunkSpec, element_nbytes
 
 CodecLike: TypeAlias = Codec | str | Mapping[str, JSON]
 """A codec, its name, or the object that stands for it in v3 metadata."""
@@ -36,7 +44,7 @@ class ArrayOptions:
     """What a user says of a new array; the meaning of each option is at ``azarr.create_array``."""
 
     shape: Sequence[int] | int
-    dtype: npt.DTypeLike
+    dtype: npt.DTypeLike | DataType | Mapping[str, JSON]
     chunks: tuple[int, ...] | int | Literal["auto"] = "auto"
     shards: tuple[int, ...] | int | Mapping[str, Any] | None = None
     fill_value: object = None
@@ -51,19 +59,16 @@ class ArrayOptions:
 
     def metadata(self) -> ArrayMetadata:
         """The metadata of such an array; ``MetadataError`` says what does not fit together."""
-        try:
-            dtype = np.dtype(self.dtype)
-        except TypeError as error:
-            raise MetadataError(f"dtype {self.dtype!r:.100} is not a NumPy data type") from error
         if self.zarr_format not in (2, 3):
             raise MetadataError(f"zarr_format must be 2 or 3, not {self.zarr_format!r:.100}")
-        data_type = data_type_for(dtype)
-        shape = as_shape("shape", self.shape, 1 if isinstance(self.shape, int) else None, least=0)
-        chunk_shape = auto_chunks(shape, dtype.itemsize) if self.chunks == "auto" else as_shape("chunks", self.chunks, len(shape))
+        data_type, endian = as_data_type(self.dtype, self.serializer, self.filters)
+        shape = as_shape("shape", self.shape, None, least=0)
+        itemsize = element_nbytes(data_type.dtype)
+        chunk_shape = auto_chunks(shape, itemsize) if self.chunks == "auto" else as_shape("chunks", self.chunks, len(shape))
         shard_shape, location = self._shards(chunk_shape)
-        fill_value = self._fill_value(data_type)
+        fill_value = data_type.default_fill_value if self.fill_value is None else data_type.fill_value_of(self.fill_value)
         spec = ChunkSpec(shard_shape or chunk_shape, data_type.dtype, fill_value)
-        codecs: tuple[Codec, ...] = self._codecs(dtype, len(shape))
+        codecs: tuple[Codec, ...] = self._codecs(data_type, endian, len(shape))
         if shard_shape is not None:
             codecs = (Sharding(chunk_shape, codecs, index_location=location),)
         return ArrayMetadata(
@@ -94,25 +99,18 @@ class ArrayOptions:
             raise MetadataError(f"shards {shape} must be a whole number of chunks {chunk_shape} along every dimension")
         return shape, "start" if location == "start" else "end"
 
-    def _fill_value(self, data_type: DataType) -> np.generic:
-        if self.fill_value is None:
-            return data_type.default_fill_value
-        fill = np.asarray(self.fill_value)
-        if fill.ndim or not (fill.dtype.kind in "iu" or np.can_cast(fill.dtype, data_type.dtype, "same_kind")):
-            raise MetadataError(f"fill_value {self.fill_value!r:.60} is not a {data_type.name}")
-        with np.errstate(over="ignore"):
-            converted = fill.astype(data_type.dtype)
-        if fill.dtype.kind in "iu" and converted != fill and data_type.dtype.kind in "iub":
-            raise MetadataError(f"fill_value {self.fill_value!r:.60} is out of range for {data_type.name}")
-        return cast("np.generic", converted[()])
-
-    def _codecs(self, dtype: np.dtype[Any], ndim: int) -> tuple[Codec, ...]:
+    def _codecs(self, data_type: DataType, endian: Literal["little", "big"], ndim: int) -> tuple[Codec, ...]:
         transpose = (Transpose(tuple(reversed(range(ndim)))),) if self.order == "F" and ndim > 1 else ()
+        filters = tuple(map(as_codec, self.filters))
+        made = [codec for codec in filters if isinstance(codec, ArrayToBytesCodec)]  # v2 has the codec of objects among the filters
         if self.serializer is not None:
             serializer = as_codec(self.serializer)
+        elif made:
+            serializer, filters = made[0], tuple(codec for codec in filters if codec is not made[0])
+        elif any(isinstance(codec, Categorize) for codec in filters):
+            serializer = Bytes(endian)
         else:
-            # v3 data types have no byte order: the bytes codec keeps what a NumPy data type says
-            serializer = Bytes("big" if dtype.newbyteorder("<") != dtype and dtype.itemsize > 1 else "little")
+            serializer = default_serializer(data_type, endian)
         compressors: Sequence[CodecLike]
         if self.compressors is None:
             compressors = ()
@@ -122,7 +120,7 @@ class ArrayOptions:
             compressors = (self.compressors,)
         else:
             compressors = self.compressors
-        return (*transpose, *map(as_codec, self.filters), serializer, *map(as_codec, compressors))
+        return (*transpose, *filters, serializer, *map(as_codec, compressors))
 
     def _key_encoding(self) -> ChunkKeyEncoding:
         encoding = self.chunk_key_encoding
@@ -143,11 +141,39 @@ class ArrayOptions:
         if self.dimension_names is None:
             return None
         names = tuple(self.dimension_names)
-        if isinstance(self.dimension_names, str) or len(names) != ndim:
+        if isinstance(self.dimension_names, str) or len(names) != ndim or not all(n is None or isinstance(n, str) for n in names):
             raise MetadataError(
                 f"dimension_names must be one name (or None) for each of the {ndim} dimensions, not {self.dimension_names!r:.100}"
             )
         return names
+
+
+def array_metadata(
+    options: Mapping[str, Any], *, like: ArrayMetadata | None = None, zarr_format: Literal[2, 3] | None = None
+) -> ArrayMetadata:
+    """The metadata that ``options`` describe; what they leave open is taken from ``like``, then from the defaults.
+
+    ``zarr_format`` is that of the group the array is made in, which goes before that of ``like``. Raises ``MetadataError`` where the
+    options do not fit together, ``TypeError`` where there is no such option.
+    """
+    chosen = {name: value for name, value in options.items() if name not in {"shape", "dtype"} or value is not None}
+    if unknown := chosen.keys() - ArrayOptions.__dataclass_fields__.keys():
+        raise TypeError(f"arrays have no option {sorted(unknown)}; they have {sorted(ArrayOptions.__dataclass_fields__)}")
+    given = {} if zarr_format is None else {"zarr_format": zarr_format}
+    merged = {**({} if like is None else {"shape": like.shape, **options_like(like)}), **given, **chosen}
+    if "shape" not in merged or "dtype" not in merged:
+        raise MetadataError("a new array needs shape and dtype, or an array to be like")
+    if like is not None:
+        if merged["zarr_format"] != like.zarr_format and "chunk_key_encoding" not in chosen:
+            del merged["chunk_key_encoding"]
+        data_type, _ = as_data_type(merged["dtype"], merged["serializer"], merged["filters"])
+        if data_type != like.data_type:
+            variable = data_type.dtype.hasobject or like.data_type.dtype.hasobject
+            if "fill_value" not in chosen and (variable or not np.can_cast(like.data_type.dtype, data_type.dtype, "same_kind")):
+                del merged["fill_value"]
+            if "serializer" not in chosen and variable:
+                del merged["serializer"]
+    return ArrayOptions(**merged).metadata()
 
 
 def options_like(metadata: ArrayMetadata) -> dict[str, Any]:
@@ -157,13 +183,18 @@ def options_like(metadata: ArrayMetadata) -> dict[str, Any]:
     if len(outer) == 1 and isinstance(sharding := outer[0], Sharding):
         shards = {"shape": shape, "index_location": sharding.index_location}
         shape, outer = sharding.chunk_shape, sharding.codecs
+    filters = tuple(codec for codec in outer if isinstance(codec, ArrayToArrayCodec))
+    backwards = bool(filters) and filters[0] == Transpose(tuple(reversed(range(len(shape)))))
+    serializer = next(codec for codec in outer if isinstance(codec, ArrayToBytesCodec))
+    plain = isinstance(serializer, Bytes)
     return {
-        "dtype": metadata.data_type.dtype,
+        "dtype": _dtype_of(metadata.data_type, serializer, metadata.chunk_spec),
         "chunks": shape,
         "shards": shards,
         "fill_value": metadata.effective_fill_value,
-        "filters": tuple(codec for codec in outer if isinstance(codec, ArrayToArrayCodec)),
-        "serializer": next(codec for codec in outer if isinstance(codec, ArrayToBytesCodec)),
+        "order": "F" if backwards else "C",
+        "filters": filters[1:] if backwards else filters,
+        "serializer": None if plain else serializer,
         "compressors": tuple(codec for codec in outer if isinstance(codec, BytesToBytesCodec)),
         "chunk_key_encoding": metadata.chunk_key_encoding,
         "dimension_names": metadata.dimension_names,
@@ -172,10 +203,58 @@ def options_like(metadata: ArrayMetadata) -> dict[str, Any]:
     }
 
 
+def _dtype_of(data_type: DataType, serializer: ArrayToBytesCodec, spec: ChunkSpec) -> np.dtype[Any] | DataType:
+    """What a user passes for elements like these: NumPy's data type where it says all, as that has a byte order."""
+    if isinstance(serializer, Bytes) and data_type_for(stored := serializer.stored_dtype(spec)) == data_type:
+        return stored
+    return data_type
+
+
+def as_data_type(
+    value: npt.DTypeLike | DataType | Mapping[str, JSON], serializer: CodecLike | None = None, filters: Sequence[CodecLike] = ()
+) -> tuple[DataType, Literal["little", "big"]]:
+    """The data type that a user means, and the byte order of the NumPy data type where it is one.
+
+    What arrays of objects hold, the codecs say that encode them.
+    """
+    if isinstance(value, DataType):
+        return value, "little"
+    if (isinstance(value, Mapping) and "name" in value) or (isinstance(value, str) and is_data_type(value)):
+        return parse_data_type(cast("JSON", value), "dtype"), "little"
+    try:
+        dtype: np.dtype[Any] = np.dtype(cast("Any", value))
+    except (TypeError, ValueError) as error:
+        raise MetadataError(f"dtype {value!r:.100} is neither a NumPy data type nor the name of a Zarr data type") from error
+    if dtype.kind == "O":
+        for codec in map(as_codec, [*([] if serializer is None else [serializer]), *filters]):
+            if isinstance(codec, VariableLengthCodec):
+                return codec.data_type, "little"
+            if isinstance(codec, Categorize):
+                return String(), "little"
+    data_type = data_type_for(dtype)
+    # v3 data types have no byte order: the bytes codec keeps what a NumPy data type says
+    ordered = has_byte_order(data_type.dtype) and not data_type.dtype.hasobject
+    return data_type, "big" if ordered and packed(dtype) == data_type.dtype.newbyteorder(">") else "little"
+
+
+def default_serializer(data_type: DataType, endian: Literal["little", "big"] = "little") -> Codec:
+    """The array-to-bytes codec for elements of ``data_type`` where the user names none."""
+    if isinstance(data_type, OptionalType):
+        return OptionalCodec((PackBits(),), (default_serializer(data_type.item),))
+    if data_type.default_codec == Bytes.name:
+        return Bytes(endian)
+    if isinstance(data_type, VlenArrayType):
+        return VlenArray(data_type.item.dtype.str)
+    return as_codec(data_type.default_codec)
+
+
 def as_shape(what: str, value: object, ndim: int | None, *, least: int = 1) -> tuple[int, ...]:
     """``value`` as a shape of ``ndim`` lengths of at ``least`` so much; one number stands for all dimensions."""
     try:
-        lengths = (operator.index(value),) * (ndim or 0) if isinstance(value, SupportsIndex) else tuple(map(operator.index, value))  # type: ignore[call-overload]  # what cannot be iterated is caught
+        if isinstance(value, SupportsIndex) and not isinstance(value, np.ndarray):
+            lengths = (operator.index(value),) * (1 if ndim is None else ndim)
+        else:
+            lengths = tuple(map(operator.index, cast("Iterable[SupportsIndex]", value)))
     except TypeError:
         raise MetadataError(f"{what} must be a shape of whole numbers, not {value!r:.100}") from None
     if (ndim is not None and len(lengths) != ndim) or any(length < least for length in lengths):
@@ -201,31 +280,3 @@ def auto_chunks(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
         longest = chunks.index(max(chunks))
         chunks[longest] = -(-chunks[longest] // 2)
     return tuple(chunks)
-
-
-def new_metadata(options: Mapping[str, Any], like: ArrayMetadata | None = None) -> ArrayMetadata:
-    """The metadata of a new array with these options of ``azarr.create_array``; what they leave out is taken from ``like``.
-
-    ``MetadataError`` where they do not fit together or do not suffice, ``TypeError`` where there is no such option.
-    """
-    known = ArrayOptions.__dataclass_fields__
-    if unknown := options.keys() - known:
-        raise TypeError(f"create_array has no option {sorted(unknown)}; it takes {sorted(known)}")
-    given = {name: value for name, value in options.items() if value is not None or name not in {"shape", "dtype"}}
-    whole = given if like is None else {"shape": like.shape, **fitting(options_like(like), given), **given}
-    if "shape" not in whole or "dtype" not in whole:
-        raise MetadataError("create_array needs shape and dtype, or an array to be like")
-    return ArrayOptions(**whole).metadata()
-
-
-def fitting(taken: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """The options ``taken`` from an array, without what goes with its format or data type where another one is ``given``."""
-    fits = dict(taken)
-    zarr_format = given.get("zarr_format", taken["zarr_format"])
-    if zarr_format != taken["zarr_format"]:
-        del fits["chunk_key_encoding"]
-    if zarr_format == 2:
-        fits["shards"] = None
-    if "dtype" in given and isinstance(taken["serializer"], Bytes):
-        del fits["serializer"]  # the byte order is that of the data type
-    return fits

@@ -11,6 +11,7 @@ import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from azarr.engine import Engine
@@ -31,7 +32,7 @@ class Crew(Generic[T]):
     def __init__(self, engine: Engine, items: Iterator[T], function: Callable[[T], object]) -> None:
         self._executor, self._mailbox = engine.executor, engine.mailbox()
         self._items, self._function = items, function
-        self._mutex = threading.Lock()
+        self._mutex, self._counting = threading.Lock(), threading.Lock()
         self._stop = threading.Event()
         self._error: BaseException | None = None
         self._lanes = max(1, self._executor.workers)
@@ -40,13 +41,17 @@ class Crew(Generic[T]):
     async def run(self) -> None:
         """Do everything; the first error comes out once nothing runs any more, as does a cancellation."""
         for _ in range(self._lanes):
-            self._executor.submit(self._mailbox, self._on_done, self._lane)
+            self._submit(self._lane)
         try:
             await self._reply.future
         except asyncio.CancelledError:
             self._stop.set()
             await self._reply.ended()
             raise
+        finally:
+            # an error leads to frames that lead to this crew: a ring would keep what was being worked on
+            self._error = None
+            del self._reply
 
     def _lane(self) -> bool:
         """Work until the time is up, and whether there may be more to do; in a worker."""
@@ -67,22 +72,61 @@ class Crew(Generic[T]):
                     return self._again()
                 take = max(1, min(MOST, round(take * TAKE / (now - before + 1e-9))))
         except BaseException as error:  # noqa: BLE001 - handed to whoever awaits the crew
-            self._stop.set()
-            with self._mutex:
-                self._error = self._error or error
+            self._fail(error)
         return False
 
     def _again(self) -> bool:
         if self._executor.workers:  # on the loop itself, the next slice has to let the loop have a turn
-            self._executor.submit(self._mailbox, self._on_done, self._lane)
+            self._submit(self._lane)
         return True
 
+    def _submit(self, lane: Callable[[], bool]) -> None:
+        try:
+            self._executor.submit(self._mailbox, self._on_done, lane)
+        except RuntimeError as error:  # the engine has been closed
+            self._fail(error)
+            self._mailbox.post(self._on_done, lane(), None)  # does no more than to let go of what it holds
+
+    @property
+    def stopped(self) -> bool:
+        """Whether an error or a cancellation has ended the work: what has not begun must not begin."""
+        return self._stop.is_set()
+
+    def begin(self, attempt: Callable[[Callable[[], None]], bool], function: Callable[[], object]) -> None:
+        """Do ``function`` in this worker if ``attempt`` says so; else in some worker, once ``attempt``'s argument has been called.
+
+        So a worker need not wait for something (a lock) that only another worker can bring about. ``function`` is called in any case.
+        """
+        with self._counting:
+            self._lanes += 1
+        if attempt(lambda: self._mailbox.post(self._resume, function, None)):
+            with self._counting:
+                self._lanes -= 1
+            function()
+
+    def _resume(self, function: Callable[[], object], _: BaseException | None) -> None:
+        self._submit(partial(self._late, function))
+
+    def _late(self, function: Callable[[], object]) -> bool:
+        try:
+            function()
+        except BaseException as error:  # noqa: BLE001 - handed to whoever awaits the crew
+            self._fail(error)
+        return False
+
+    def _fail(self, error: BaseException) -> None:
+        self._stop.set()
+        with self._counting:
+            self._error = self._error or error
+
     def _on_done(self, unfinished: Any, error: BaseException | None) -> None:
-        if unfinished and not self._executor.workers:
-            self._executor.submit(self._mailbox, self._on_done, self._lane)
         if unfinished:
+            if not self._executor.workers:
+                self._submit(self._lane)
             return
-        self._error = self._error or error
-        self._lanes -= 1
-        if not self._lanes:
+        with self._counting:
+            self._error = self._error or error
+            self._lanes -= 1
+            done = not self._lanes
+        if done:
             self._reply(None, self._error)

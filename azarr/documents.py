@@ -129,6 +129,8 @@ def serialize(metadata: Metadata) -> dict[str, bytes]:
 
 def checked(path: str, metadata: Metadata, limits: Limits) -> dict[str, bytes]:
     """The documents of a new node at ``path``; ``MetadataError`` where the name or they are not legal, or beyond the limits."""
+    if metadata.zarr_format not in (2, 3):
+        raise MetadataError(f"{path or '/'}: zarr_format must be 2 or 3, not {metadata.zarr_format!r:.100}", path=path)
     check_name(path, metadata.zarr_format)
     documents = serialize(metadata)
     parse_node({name: v3.load(document, path or "/", name, limits) for name, document in documents.items()}, path, limits)

@@ -84,7 +84,8 @@ class Engine:
 
 def forget_closed(by_loop: dict[asyncio.AbstractEventLoop, Any]) -> list[Any]:
     """Take out, and answer, what belongs to loops that have been closed."""
-    return [by_loop.pop(loop) for loop in list(by_loop) if loop.is_closed()]
+    forgotten = [by_loop.pop(loop, None) for loop in list(by_loop) if loop.is_closed()]
+    return [each for each in forgotten if each is not None]  # another thread may have been faster
 
 
 _default_engines: dict[asyncio.AbstractEventLoop, tuple[Engine, AsyncGenerator[None, None]]] = {}

@@ -31,7 +31,15 @@ class Mailbox:
 
     def post(self, on_done: OnDone, result: object, error: BaseException | None) -> None:
         """Have ``on_done`` called on the loop soon; from any thread. Lost where the loop has been closed, as nobody is left to care."""
+        self.put(on_done, result, error)
+        self.wake()
+
+    def put(self, on_done: OnDone, result: object, error: BaseException | None) -> None:
+        """The first half of ``post``: the outcome is in the box."""
         self._outcomes.append((on_done, result, error))
+
+    def wake(self) -> None:
+        """The second half of ``post``: the loop is told."""
         # Armed too often is harmless, too rarely is not: the loop disarms before it empties the box.
         if not self._armed:
             self._armed = True
@@ -82,6 +90,10 @@ class Reply:
             return
         if error is None:
             self.future.set_result(result)
+        elif isinstance(error, StopIteration):  # which no future takes; Python does the same to generators
+            failure = RuntimeError("a job raised StopIteration")
+            failure.__cause__ = error
+            self.future.set_exception(failure)
         else:
             self.future.set_exception(error)
 
@@ -123,6 +135,7 @@ class InlineExecutor:
         mailbox.post(on_done, *outcome(function, args))
 
     def close(self) -> None:
+        """Take no more jobs."""
         self._closed = True
 
 
@@ -175,18 +188,17 @@ def work(jobs: SimpleQueue[tuple[Mailbox, OnDone, Callable[..., Any], tuple[Any,
     """What a worker thread does all its life. It holds on to nothing of a job while it waits for the next one."""
     while (job := jobs.get()) is not None:
         mailbox, on_done, function, args = job
-        mailbox.post(on_done, *outcome(function, args))
-        del job, mailbox, on_done, function, args
+        mailbox.put(on_done, *outcome(function, args))
+        # Let go before the loop is told, which may have handed out the outcome, and begun another piece for it, before this goes on.
+        del job, on_done, function, args
+        mailbox.wake()
+        del mailbox
 
 
 def outcome(function: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Any, BaseException | None]:
     """The result of a job and ``None``, or ``None`` and its error: a worker outlives whatever a job raises."""
     try:
         return function(*args), None
-    except StopIteration as error:  # means something else to a future and to a coroutine; Python does the same to generators
-        failure = RuntimeError("a job raised StopIteration")
-        failure.__cause__ = error
-        return None, failure
     except BaseException as error:  # noqa: BLE001 - handed to whoever awaits the job
         return None, error
 

@@ -13,7 +13,7 @@ from azarr import documents, nodes
 from azarr.array import AsyncArray
 from azarr.catalog import Catalog
 from azarr.copying import Progress, copy_nodes, copy_prefix
-from azarr.creation import new_metadata
+from azarr.creation import array_metadata
 from azarr.engine import Engine, default_engine
 from azarr.errors import MetadataError, NodeExistsError, NodeNotFoundError
 from azarr.metadata.consolidated import Consolidated, parse_node
@@ -200,7 +200,7 @@ class AsyncGroup:
         return AsyncArray(self.store, path, metadata, self._engine)
 
     def _new(self, like: AsyncArray | None, options: Mapping[str, Any]) -> ArrayMetadata:
-        return new_metadata({"zarr_format": self.metadata.zarr_format, **options}, None if like is None else like.metadata)
+        return array_metadata(options, like=None if like is None else like.metadata, zarr_format=self.metadata.zarr_format)
 
     async def create_group(self, name: str, *, attributes: Mapping[str, JSON] | None = None, overwrite: bool = False) -> AsyncGroup:
         """A new group below this one, in its format."""

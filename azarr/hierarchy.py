@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from azarr import documents
 from azarr.array import AsyncArray
-from azarr.creation import new_metadata
+from azarr.creation import array_metadata
 from azarr.engine import Engine, default_engine
 from azarr.errors import MetadataError
 from azarr.group import AsyncGroup, expect_array, expect_group, node, open_node
@@ -105,8 +105,7 @@ async def create_array(
         StoreError: The store failed, or is read-only.
 
     """
-    options = {**options, "shape": shape, "dtype": dtype}
-    metadata = new_metadata(options, None if like is None else like.metadata)
+    metadata = array_metadata({"shape": shape, "dtype": dtype, **options}, like=None if like is None else like.metadata)
     target, where = open_store(store), normalize(path)
     await documents.create(target, where, metadata, (engine or default_engine()).limits, overwrite=overwrite)
     return AsyncArray(target, where, metadata, engine)
@@ -174,10 +173,10 @@ def described(options: Mapping[str, Any] | ArrayMetadata | GroupMetadata, zarr_f
     """The metadata of a node that ``create_hierarchy`` is to make."""
     if isinstance(options, ArrayMetadata | GroupMetadata):
         return options
-    given = {"zarr_format": zarr_format, **options}
+    given = dict(options)
     like = given.pop("like", None)
     if like is not None or given.keys() & {"shape", "dtype"}:
-        return new_metadata(given, None if like is None else like.metadata)
+        return array_metadata(given, like=None if like is None else like.metadata, zarr_format=zarr_format)
     if unknown := given.keys() - {"attributes", "zarr_format"}:
         raise TypeError(f"a group has no option {sorted(unknown)}; an array needs shape and dtype")
-    return new_group(given["zarr_format"], given.get("attributes"))
+    return new_group(given.get("zarr_format", zarr_format), given.get("attributes"))

@@ -6,7 +6,7 @@ import asyncio
 import threading
 import weakref
 from collections import deque
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager, suppress
 
 
@@ -48,12 +48,28 @@ class Waiter:
             await self._future
 
 
+class Caller:
+    """Somebody in the queue for a key who does not wait but wants to be called."""
+
+    __slots__ = ("_call", "granted")
+
+    def __init__(self, call: Callable[[], None]) -> None:
+        self._call = call
+        self.granted = False
+
+    def grant(self) -> bool:
+        """Hand over the lock."""
+        self.granted = True
+        self._call()
+        return True
+
+
 class KeyedLocks:
     """One lock for every key that somebody holds; first come, first served. Keys nobody holds cost nothing."""
 
     def __init__(self) -> None:
         self._mutex = threading.Lock()
-        self._queues: dict[str, deque[Waiter]] = {}
+        self._queues: dict[str, deque[Waiter | Caller]] = {}
 
     def hold(self, key: str) -> Hold:
         """Hold the lock of ``key`` in a task: ``async with locks.hold(key): ...``."""
@@ -68,6 +84,20 @@ class KeyedLocks:
             except BaseException:  # cancelled, or thrown away together with its loop
                 self._leave(key, waiter)
                 raise
+
+    def acquire_or_call(self, key: str, granted: Callable[[], None]) -> bool:
+        """Whether the lock of ``key`` is held from now on; if not, ``granted`` is called once it is, from any thread.
+
+        For worker threads, which must not wait: the holder may need a worker before it can let go. ``granted`` must be quick, and
+        must not touch the locks.
+        """
+        with self._mutex:
+            queue = self._queues.get(key)
+            if queue is None:
+                self._queues[key] = deque()
+                return True
+            queue.append(Caller(granted))
+            return False
 
     @contextmanager
     def hold_blocking(self, key: str) -> Iterator[None]:

@@ -6,13 +6,19 @@ import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple, TypeAlias
 
-from azarr.selection import AxisSelection, Selection
+import numpy as np
+import numpy.typing as npt
+
+from azarr.selection import AnySelection, AxisSelection, IndexSelection, PointSelection, Positions
 from azarr.types import Coords
 
 REMEMBERED = 4096
 """Up to so many chunks along an axis, their projections are computed once and kept."""
+
+
+Part: TypeAlias = slice | npt.NDArray[np.int64]
 
 
 class AxisProjection(NamedTuple):
@@ -20,8 +26,8 @@ class AxisProjection(NamedTuple):
 
     place: int
     """The index of the chunk along this axis."""
-    chunk: slice
-    out: slice
+    chunk: Part
+    out: Part
     covers: bool
     full: bool
 
@@ -34,8 +40,8 @@ class Projection(NamedTuple):
     """
 
     coords: Coords
-    chunk: tuple[slice, ...]
-    out: tuple[slice, ...]
+    chunk: tuple[Part, ...]
+    out: tuple[Part, ...]
     covers: bool
     full: bool
 
@@ -49,7 +55,7 @@ class Run(NamedTuple):
     axis: int
     length: int
     coords: Coords
-    out: tuple[slice, ...]
+    out: tuple[Part, ...]
     full: bool
     parts: tuple[AxisProjection, ...]
     """The projections along ``axis``."""
@@ -69,6 +75,33 @@ class Run(NamedTuple):
             return iter([join(())])
         lead, tail = self.sides[: self.axis], self.sides[self.axis + 1 :]
         return (join((*lead, part, *tail)) for part in self.parts)
+
+
+@dataclass(frozen=True, slots=True)
+class PointRun:
+    """One chunk of which single points are wanted; as ``Run``."""
+
+    axis: ClassVar[int] = 0
+    length: ClassVar[int] = 1
+    full: ClassVar[bool] = False
+    out: ClassVar[tuple[Part, ...]] = ()
+    projection: Projection
+
+    @property
+    def coords(self) -> Coords:
+        """Where the chunk lies in the grid."""
+        return self.projection.coords
+
+    def chunk_coords(self) -> list[Coords]:
+        """The same, in a list."""
+        return [self.projection.coords]
+
+    def projections(self) -> Iterator[Projection]:
+        """The one projection."""
+        return iter([self.projection])
+
+
+AnyRun: TypeAlias = Run | PointRun
 
 
 class AxisPlan:
@@ -120,16 +153,58 @@ class AxisPlan:
         return AxisPlan(part, self.chunk, self.length, self.offset + begin)
 
 
+class IndexAxisPlan:
+    """The chunks that a list of indices along one axis meets, in order of the chunks; as ``AxisPlan``."""
+
+    __slots__ = ("_chunk", "_indices", "_places", "_positions", "_starts", "count")
+
+    def __init__(self, indices: Positions, chunk: int, positions: Positions | None = None) -> None:
+        places = indices // chunk
+        order = np.argsort(places, kind="stable")
+        self._chunk = chunk
+        self._indices = indices[order]
+        self._positions = order if positions is None else positions[order]
+        self._places, starts = np.unique(places[order], return_index=True)
+        self._starts = [*starts.tolist(), len(indices)]
+        self.count = len(self._places)
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, number: int) -> AxisProjection:
+        place = int(self._places[number])
+        mine = slice(self._starts[number], self._starts[number + 1])
+        return AxisProjection(place, self._indices[mine] - place * self._chunk, self._positions[mine], covers=False, full=False)
+
+    def __iter__(self) -> Iterator[AxisProjection]:
+        return map(self.__getitem__, range(self.count))
+
+    def within(self, low: int, high: int) -> IndexAxisPlan:
+        """The part of the plan whose chunk indices are at least ``low`` and less than ``high``."""
+        first, last = np.searchsorted(self._places, [low, high])
+        mine = slice(self._starts[first], self._starts[last])
+        return IndexAxisPlan(self._indices[mine], self._chunk, self._positions[mine])
+
+
+def axis_plan(selection: AxisSelection | IndexSelection, chunk: int, length: int) -> AxisPlan | IndexAxisPlan:
+    """How a selection along one axis meets chunks of length ``chunk``."""
+    if isinstance(selection, IndexSelection):
+        return IndexAxisPlan(selection.indices, chunk)
+    return AxisPlan(selection, chunk, length)
+
+
+def plan_of(selection: AnySelection, chunk_shape: tuple[int, ...], shape: tuple[int, ...]) -> Plan | PointPlan:
+    """How ``selection`` meets chunks of ``chunk_shape`` in an array of ``shape``."""
+    if isinstance(selection, PointSelection):
+        return PointPlan(selection.coords, chunk_shape)
+    return Plan(tuple(map(axis_plan, selection.axes, chunk_shape, shape)))
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """The chunks that a selection meets in a regular grid."""
 
-    axes: tuple[AxisPlan, ...]
-
-    @classmethod
-    def of(cls, selection: Selection, chunk_shape: tuple[int, ...], shape: tuple[int, ...]) -> Plan:
-        """How ``selection`` meets chunks of ``chunk_shape`` in an array of ``shape``."""
-        return cls(tuple(map(AxisPlan, selection.axes, chunk_shape, shape)))
+    axes: tuple[AxisPlan | IndexAxisPlan, ...]
 
     @property
     def nchunks(self) -> int:
@@ -140,9 +215,9 @@ class Plan:
         """The chunks one by one, in C order of the grid."""
         return map(join, product(self.axes))
 
-    def within(self, unit: Coords, chunks_per_unit: tuple[int, ...]) -> Plan:
-        """The part of the plan that lies in the storage unit at ``unit``, a block of ``chunks_per_unit`` chunks."""
-        bounds = zip(self.axes, unit, chunks_per_unit, strict=True)
+    def within(self, unit: Projection, chunks_per_unit: tuple[int, ...]) -> Plan:
+        """The part of the plan that lies in a storage unit, a block of ``chunks_per_unit`` chunks, of the plan for such units."""
+        bounds = zip(self.axes, unit.coords, chunks_per_unit, strict=True)
         return Plan(tuple(axis.within(index * count, (index + 1) * count) for axis, index, count in bounds))
 
     def runs(self, longest: int, *, align: tuple[int, ...] | None = None) -> Iterator[Run]:
@@ -171,10 +246,53 @@ class Plan:
             for segment in cut if cut is not None else segments(along, longest, step):
                 first, last = segment[0], segment[-1]
                 sides = (*lead, first, *tail)
-                out = [side.out for side in sides]
-                out[axis] = slice(first.out.start, last.out.stop)
-                coords = tuple([side.place for side in sides])
-                yield Run(axis, len(segment), coords, tuple(out), sides_full and first.full, segment, sides)
+                whole = sides_full and first.full
+                place = [side.out for side in sides]
+                if isinstance(first.out, slice) and isinstance(last.out, slice):
+                    place[axis] = slice(first.out.start, last.out.stop)
+                yield Run(axis, len(segment), tuple([side.place for side in sides]), tuple(place), whole, segment, sides)
+
+
+class PointPlan:
+    """The chunks that single points lie in, in C order of the grid; as ``Plan``."""
+
+    __slots__ = ("_chunk_shape", "_order", "_points", "_positions", "_starts")
+
+    def __init__(self, points: tuple[Positions, ...], chunk_shape: tuple[int, ...], positions: Positions | None = None) -> None:
+        self._points, self._chunk_shape = points, chunk_shape
+        self._positions = np.arange(len(points[0]) if points else 1) if positions is None else positions
+        places = [each // chunk for each, chunk in zip(points, chunk_shape, strict=True)]
+        self._order = np.lexsort(places[::-1]) if places else np.zeros(1, np.int64)
+        changes = np.zeros(max(0, len(self._order) - 1), np.bool_)
+        for each in places:
+            changes |= np.diff(each[self._order]) != 0
+        ends = [0, *(np.flatnonzero(changes) + 1).tolist(), len(self._order)]
+        self._starts = ends if len(self._order) else [0]
+
+    @property
+    def nchunks(self) -> int:
+        """How many chunks are met."""
+        return len(self._starts) - 1
+
+    def projections(self) -> Iterator[Projection]:
+        """The chunks one by one."""
+        for low, high in itertools.pairwise(self._starts):
+            mine = self._order[low:high]
+            points = [each[mine] for each in self._points]
+            coords = tuple(int(each[0]) // chunk for each, chunk in zip(points, self._chunk_shape, strict=True))
+            inside = tuple(each - place * chunk for each, place, chunk in zip(points, coords, self._chunk_shape, strict=True))
+            yield Projection(coords, inside, (self._positions[mine],), covers=False, full=False)
+
+    def within(self, unit: Projection, chunks_per_unit: tuple[int, ...]) -> PointPlan:
+        """The part of the plan that lies in a storage unit of the plan for such units."""
+        del chunks_per_unit
+        mine = unit.out[0]
+        return PointPlan(tuple(each[mine] for each in self._points), self._chunk_shape, self._positions[mine])
+
+    def runs(self, longest: int, *, align: tuple[int, ...] | None = None) -> Iterator[PointRun]:
+        """The chunks, each a run of its own."""
+        del longest, align
+        return (PointRun(projection) for projection in self.projections())
 
 
 def join(axes: tuple[AxisProjection, ...]) -> Projection:
@@ -182,10 +300,17 @@ def join(axes: tuple[AxisProjection, ...]) -> Projection:
     if not axes:
         return Projection((), (), (), covers=True, full=True)
     coords, chunk, out, covers, full = zip(*axes, strict=True)
+    if any(type(part) is not slice for part in chunk):  # NumPy would take several arrays for the coordinates of points
+        chunk, out = np.ix_(*map(spelled_out, chunk)), np.ix_(*map(spelled_out, out))
     return Projection(coords, chunk, out, all(covers), all(full))
 
 
-def product(axes: tuple[AxisPlan, ...]) -> Iterator[tuple[AxisProjection, ...]]:
+def spelled_out(part: Part) -> Positions:
+    """The positions that a slice names."""
+    return np.arange(part.start, part.stop, part.step) if isinstance(part, slice) else part
+
+
+def product(axes: tuple[AxisPlan | IndexAxisPlan, ...]) -> Iterator[tuple[AxisProjection, ...]]:
     """The product of the axes in C order; long axes are not kept in memory."""
     if not axes:
         return iter([()])
@@ -194,7 +319,7 @@ def product(axes: tuple[AxisPlan, ...]) -> Iterator[tuple[AxisProjection, ...]]:
     return ((first, *rest) for first in axes[0] for rest in product(axes[1:]))
 
 
-def segments(axis: AxisPlan, longest: int, align: int | None) -> Iterator[tuple[AxisProjection, ...]]:
+def segments(axis: AxisPlan | IndexAxisPlan, longest: int, align: int | None) -> Iterator[tuple[AxisProjection, ...]]:
     """The chunks along one axis, cut before multiples of ``align``, between full and partial ones, and after ``longest``."""
     segment: list[AxisProjection] = []
     for part in axis:

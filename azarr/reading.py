@@ -19,8 +19,8 @@ from azarr.codecs.pipeline import CodecPipeline
 from azarr.crew import Crew
 from azarr.engine import Engine
 from azarr.errors import CodecError
-from azarr.projections import Run
-from azarr.selection import Selection
+from azarr.projections import AnyRun
+from azarr.selection import AnySelection
 from azarr.types import Array, Buffer, Coords
 from azarr.window import TaskRunner, Window
 
@@ -30,7 +30,7 @@ REQUEST_NBYTES = 8 * 2**20
 """Decoded bytes of one shard that one task fetches and one job decodes, where the store is read on the loop."""
 
 
-async def read(source: ChunkSource, selection: Selection, out: Array, engine: Engine) -> None:
+async def read(source: ChunkSource, selection: AnySelection, out: Array, engine: Engine) -> None:
     """Fill ``out`` (every axis of the array, dropped ones with length 1) with what ``selection`` names."""
     source = source.operation()
     pipeline, nbytes = source.pipeline, max(1, source.pipeline.spec.nbytes)
@@ -86,7 +86,7 @@ def place_batch(pipeline: CodecPipeline, out: Array, batch: Batch, chunks: list[
         position += run.length
 
 
-def place_run(pipeline: CodecPipeline, out: Array, run: Run, fetched: Fetched) -> None:
+def place_run(pipeline: CodecPipeline, out: Array, run: AnyRun, fetched: Fetched) -> None:
     """Decode the chunks of ``run`` to where they belong in ``out``."""
     if run.full and pipeline.direct and out.dtype == pipeline.spec.dtype:
         place_full_run(pipeline, out, run, partial(decode_run, pipeline, run, fetched))
@@ -95,10 +95,10 @@ def place_run(pipeline: CodecPipeline, out: Array, run: Run, fetched: Fetched) -
     for number, data in fetched:
         projection = projections[number]
         if data is None:
-            out[projection.out] = pipeline.spec.fill_value
+            out[projection.out or ...] = pipeline.spec.fill
         else:
             chunk = located(pipeline.decode_scratch, data, projection.coords)
-            out[projection.out] = chunk[projection.chunk]
+            out[projection.out or ...] = chunk[projection.chunk or ...]
 
 
 def located(decode: Callable[[Buffer], Array], data: Buffer, coords: Coords) -> Array:
@@ -110,7 +110,7 @@ def located(decode: Callable[[Buffer], Array], data: Buffer, coords: Coords) -> 
         raise
 
 
-def place_full_run(pipeline: CodecPipeline, out: Array, run: Run, fill: Callable[[memoryview], list[int]]) -> None:
+def place_full_run(pipeline: CodecPipeline, out: Array, run: AnyRun, fill: Callable[[memoryview], list[int]]) -> None:
     """Put whole chunks into ``out``: in place where their memory is one piece there, else by scattering the whole run at once.
 
     ``fill`` fills the chunks' memory, side by side, and answers which of them are not stored.
@@ -127,7 +127,7 @@ def place_full_run(pipeline: CodecPipeline, out: Array, run: Run, fill: Callable
         np.copyto(view, target)
 
 
-def chunks_view(out: Array, run: Run, chunk_shape: tuple[int, ...]) -> Array:
+def chunks_view(out: Array, run: AnyRun, chunk_shape: tuple[int, ...]) -> Array:
     """The part of ``out`` that ``run`` is, with the chunks along a first axis of its own; always a view."""
     part: Array = out[run.out] if run.out else out  # an index of nothing would make a scalar of a scalar array
     if run.length == 1:
@@ -137,7 +137,7 @@ def chunks_view(out: Array, run: Run, chunk_shape: tuple[int, ...]) -> Array:
     return split.transpose((axis, *range(axis), *range(axis + 1, split.ndim)))
 
 
-def decode_run(pipeline: CodecPipeline, run: Run, fetched: Fetched, memory: memoryview) -> list[int]:
+def decode_run(pipeline: CodecPipeline, run: AnyRun, fetched: Fetched, memory: memoryview) -> list[int]:
     """Decode chunks side by side into ``memory``; which of them are not stored."""
     nbytes, decode, missing, number = pipeline.spec.nbytes, pipeline.decode_bytes_into, [], 0
     try:

@@ -1,17 +1,34 @@
-"""Selections: which elements of an array are meant, as NumPy's basic indexing says it, composed without touching data."""
+"""Selections: which elements of an array are meant, as NumPy's indexing says it, composed without touching data.
+
+Three ways to select, as the Zarr libraries for Python have them: basic (integers and slices), outer (an array of indices or a mask for an
+axis, independent of the other axes) and by points (arrays of coordinates, or one mask for the whole array).
+"""
 
 from __future__ import annotations
 
 import math
 import operator
+from dataclasses import dataclass
 from types import EllipsisType
-from typing import NamedTuple, SupportsIndex, TypeAlias
+from typing import Any, ClassVar, NamedTuple, SupportsIndex, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
 
 from azarr.errors import SelectionError
+from azarr.types import Array
 
 Index: TypeAlias = SupportsIndex | slice | EllipsisType
 BasicKey: TypeAlias = Index | tuple[Index, ...]
-"""What stands between the brackets of ``array[...]``: integers, slices with positive steps, and one ellipsis."""
+"""What stands between the brackets of ``array[...]``: integers, slices, and one ellipsis."""
+
+OuterKey: TypeAlias = Index | npt.ArrayLike | tuple[Index | npt.ArrayLike, ...]
+"""What stands between the brackets of ``array.oindex[...]``: also a list or array of integers, or a mask, for an axis."""
+
+PointKey: TypeAlias = npt.ArrayLike | tuple[npt.ArrayLike, ...]
+"""What stands between the brackets of ``array.vindex[...]``: coordinates for every axis, or one mask for the whole array."""
+
+Positions: TypeAlias = npt.NDArray[np.int64]
 
 
 class AxisSelection(NamedTuple):
@@ -22,11 +39,53 @@ class AxisSelection(NamedTuple):
     step: int = 1
     dropped: bool = False
 
+    def take(self, positions: Positions) -> Positions:
+        """Where in the array the elements at ``positions`` of this selection are."""
+        return self.start + positions * self.step
+
+    def slice(self, item: slice, position: int) -> AxisSelection:
+        """The elements of this selection that ``item`` names."""
+        start, stop, step = indices_of(item, self.length, position)
+        return AxisSelection(self.start + start * self.step, len(range(start, stop, step)), self.step * step)
+
+    def forward(self) -> AxisSelection:
+        """The same elements in ascending order."""
+        if self.step > 0:
+            return self
+        return AxisSelection(self.start + max(0, self.length - 1) * self.step, self.length, -self.step, self.dropped)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class IndexSelection:
+    """The elements at ``indices`` along one axis of the array, in this order."""
+
+    dropped: ClassVar[bool] = False
+    step: ClassVar[int] = 1
+    indices: Positions
+
+    @property
+    def length(self) -> int:
+        """The number of elements."""
+        return len(self.indices)
+
+    def take(self, positions: Positions) -> Positions:
+        """Where in the array the elements at ``positions`` of this selection are."""
+        return self.indices[positions]
+
+    def slice(self, item: slice, position: int) -> IndexSelection:
+        """The elements of this selection that ``item`` names."""
+        indices_of(item, self.length, position)
+        return IndexSelection(self.indices[item])
+
+    def forward(self) -> IndexSelection:
+        """The selection itself: indices say their order."""
+        return self
+
 
 class Selection(NamedTuple):
-    """A block of an array, one ``AxisSelection`` for each of the array's axes."""
+    """A block of an array, selected axis by axis."""
 
-    axes: tuple[AxisSelection, ...]
+    axes: tuple[AxisSelection | IndexSelection, ...]
 
     @classmethod
     def whole(cls, shape: tuple[int, ...]) -> Selection:
@@ -49,27 +108,100 @@ class Selection(NamedTuple):
         return tuple([number for number, axis in enumerate(self.axes) if axis.dropped])
 
     @property
+    def reversed(self) -> tuple[int, ...]:
+        """The axes of the array that are selected backwards."""
+        return tuple([number for number, axis in enumerate(self.axes) if axis.step < 0])
+
+    @property
     def size(self) -> int:
         """The number of selected elements."""
         return math.prod(axis.length for axis in self.axes)
+
+    def forward(self) -> Selection:
+        """The same elements, every axis in ascending order."""
+        return Selection(tuple([axis.forward() for axis in self.axes]))
 
     def select(self, key: BasicKey) -> Selection:
         """What ``key`` selects of what is selected here; ``SelectionError`` where there is no such thing."""
         if key is Ellipsis:
             return self
+        return self._each(key, select_axis)
+
+    def outer(self, key: OuterKey) -> Selection:
+        """What ``key``, which may hold arrays of indices and masks, selects axis by axis."""
+        return self._each(key, select_outer)
+
+    def points(self, key: PointKey) -> PointSelection:
+        """The points that ``key`` selects."""
+        places = point_positions(key, self.shape)
+        shape = places[0].shape if places else ()
+        rest = iter(places)
+        coords = [axis.take(np.zeros(shape, np.int64) if axis.dropped else next(rest)) for axis in self.axes]
+        return PointSelection(tuple(each.reshape(-1) for each in coords), shape)
+
+    def _each(self, key: Any, select: Any) -> Selection:
         items = expand(key, len(self.shape))
-        axes: list[AxisSelection] = []
+        axes: list[AxisSelection | IndexSelection] = []
         position = 0
         for axis in self.axes:
             if axis.dropped:
                 axes.append(axis)
             else:
-                axes.append(select_axis(axis, items[position], position))
+                axes.append(select(axis, items[position], position))
                 position += 1
         return Selection(tuple(axes))
 
 
-def expand(key: BasicKey, ndim: int) -> list[Index]:
+@dataclass(frozen=True, slots=True, eq=False)
+class PointSelection:
+    """Single elements of an array: ``coords`` holds their coordinates along each axis, flat; together they have ``shape``."""
+
+    dropped: ClassVar[tuple[int, ...]] = ()
+    reversed: ClassVar[tuple[int, ...]] = ()
+    coords: tuple[Positions, ...]
+    shape: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """The number of selected elements."""
+        return math.prod(self.shape)
+
+    @property
+    def full_shape(self) -> tuple[int, ...]:
+        """The shape in which points are read and written: one after the other."""
+        return (self.size,)
+
+    def forward(self) -> PointSelection:
+        """The selection itself."""
+        return self
+
+    def select(self, key: BasicKey) -> PointSelection:
+        """What ``key`` selects of the points."""
+        return self._pick(tuple(expand(key, len(self.shape))))
+
+    def outer(self, key: OuterKey) -> PointSelection:
+        """What ``key`` selects of the points, axis by axis of their shape."""
+        whole = Selection.whole(self.shape).outer(key)
+        picked = np.ix_(*(axis.take(np.arange(axis.length)) for axis in whole.axes))
+        return self._pick(picked, whole.shape)
+
+    def points(self, key: PointKey) -> PointSelection:
+        """The points of the points that ``key`` selects."""
+        return self._pick(tuple(point_positions(key, self.shape)))
+
+    def _pick(self, key: Any, shape: tuple[int, ...] | None = None) -> PointSelection:
+        try:
+            numbers = np.arange(self.size).reshape(self.shape)[key]
+        except IndexError as error:
+            raise SelectionError(str(error)) from error
+        flat = np.atleast_1d(numbers).reshape(-1)
+        return PointSelection(tuple(each[flat] for each in self.coords), np.shape(numbers) if shape is None else shape)
+
+
+AnySelection: TypeAlias = Selection | PointSelection
+
+
+def expand(key: Any, ndim: int) -> list[Any]:
     """One index for each of ``ndim`` axes: the ellipsis written out, or whole axes added at the end."""
     items = list(key) if isinstance(key, tuple) else [key]
     ellipses = [number for number, item in enumerate(items) if item is Ellipsis]
@@ -83,22 +215,72 @@ def expand(key: BasicKey, ndim: int) -> list[Index]:
     return items
 
 
-def select_axis(axis: AxisSelection, item: Index, position: int) -> AxisSelection:
-    """What ``item`` selects along ``axis``, the one at ``position`` in the user's view."""
-    if isinstance(item, slice):
-        try:
-            start, stop, step = item.indices(axis.length)
-        except (TypeError, ValueError) as error:
-            raise SelectionError(f"axis {position}: {item} is not a slice of whole numbers with a step other than 0") from error
-        if step < 0:
-            raise SelectionError(f"axis {position}: step {step} is negative; read forwards and reverse the result with NumPy")
-        return AxisSelection(axis.start + start * axis.step, len(range(start, stop, step)), axis.step * step)
+def indices_of(item: slice, length: int, position: int) -> tuple[int, int, int]:
+    """Start, stop and step of a slice of an axis of ``length``."""
     try:
-        if isinstance(item, bool):
+        return item.indices(length)
+    except (TypeError, ValueError) as error:
+        raise SelectionError(f"axis {position}: {item} is not a slice of whole numbers with a step other than 0") from error
+
+
+def select_axis(axis: AxisSelection | IndexSelection, item: Any, position: int) -> AxisSelection | IndexSelection:
+    """What an integer or a slice selects along ``axis``, the one at ``position`` in the user's view."""
+    if isinstance(item, slice):
+        return axis.slice(item, position)
+    try:
+        if isinstance(item, bool | np.bool):
             raise TypeError
-        index = operator.index(item)  # type: ignore[arg-type]  # an ellipsis cannot come here; whatever else users pass is caught
+        index = operator.index(item)
     except TypeError:
-        raise SelectionError(f"axis {position}: {item!r:.60} is neither an integer nor a slice") from None
+        hint = "; indices and masks go to oindex or vindex" if isinstance(item, list | np.ndarray) else ""
+        raise SelectionError(f"axis {position}: {item!r:.60} is neither an integer nor a slice{hint}") from None
     if not -axis.length <= index < axis.length:
         raise SelectionError(f"axis {position}: index {index} is out of range for length {axis.length}")
-    return AxisSelection(axis.start + (index % axis.length) * axis.step, 1, axis.step, dropped=True)
+    start = int(axis.take(np.asarray(index % axis.length)))
+    return AxisSelection(start, 1, 1, dropped=True)
+
+
+def select_outer(axis: AxisSelection | IndexSelection, item: Any, position: int) -> AxisSelection | IndexSelection:
+    """What an integer, a slice, a list or array of integers, or a mask selects along ``axis``."""
+    if isinstance(item, slice) or np.ndim(item) == 0:
+        return select_axis(axis, item, position)
+    return IndexSelection(axis.take(as_positions(item, axis.length, f"axis {position}", ndim=1)))
+
+
+def as_positions(item: Any, length: int, what: str, ndim: int | None = None) -> Positions:
+    """Non-negative positions along an axis of ``length`` from integers, counted from the end where negative, or a mask."""
+    array: Array = np.asarray(item)
+    if ndim is not None and array.ndim != ndim:
+        raise SelectionError(f"{what}: indices must have {ndim} dimension, not {array.ndim}")
+    if array.dtype.kind == "b" and array.ndim == 1:
+        if len(array) != length:
+            raise SelectionError(f"{what}: a mask of {len(array)} elements does not fit length {length}")
+        return np.flatnonzero(array).astype(np.int64)
+    if array.size == 0:
+        return np.zeros(array.shape, np.int64)
+    if array.dtype.kind not in "iu":
+        raise SelectionError(f"{what}: indices must be whole numbers or a mask, not {array.dtype}")
+    low, high = array.min(), array.max()
+    if low < -length or high >= length:
+        raise SelectionError(f"{what}: index {low if low < -length else high} is out of range for length {length}")
+    positions = array.astype(np.int64)
+    return np.where(positions < 0, positions + length, positions)
+
+
+def point_positions(key: Any, shape: tuple[int, ...]) -> list[Positions]:
+    """Coordinates along each axis of a block of ``shape``, broadcast to one shape, from coordinates or a mask."""
+    mask = np.asarray(key) if not isinstance(key, tuple) else None
+    if mask is not None and mask.dtype.kind == "b":
+        if mask.shape != shape:
+            raise SelectionError(f"a mask of shape {mask.shape} does not fit the shape {shape}")
+        return [each.astype(np.int64) for each in np.nonzero(mask)]
+    items = key if isinstance(key, tuple) else (key,)
+    if len(items) != len(shape):
+        raise SelectionError(f"vindex needs coordinates for each of {len(shape)} dimensions, or one mask; there are {len(items)}")
+    if any(isinstance(item, slice) or item is Ellipsis for item in items):
+        raise SelectionError("vindex takes coordinates or a mask; slices go to oindex or into plain brackets")
+    places = [as_positions(item, length, f"axis {number}") for number, (item, length) in enumerate(zip(items, shape, strict=True))]
+    try:
+        return [np.asarray(each) for each in np.broadcast_arrays(*places)]
+    except ValueError:
+        raise SelectionError(f"coordinates of shapes {[each.shape for each in places]} do not broadcast to one shape") from None

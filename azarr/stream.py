@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Self
+from typing import Self, cast
 
 import numpy as np
 
@@ -17,9 +17,9 @@ from azarr.chunk_sources import Batch, ChunkSource
 from azarr.codecs.pipeline import CodecPipeline
 from azarr.engine import Engine
 from azarr.errors import CodecError, StreamError
-from azarr.projections import Projection
+from azarr.projections import Part, Projection
 from azarr.reading import Fetched, count_in_unit, located
-from azarr.selection import Selection
+from azarr.selection import AnySelection, PointSelection, Positions, Selection
 from azarr.types import Array, Buffer, Coords
 from azarr.window import TaskRunner, Window, WorkerRunner
 
@@ -35,11 +35,12 @@ class Chunk:
     """A decoded chunk, or the part of it that was selected.
 
     ``coords`` is its place in the array's chunk grid, ``region`` where ``data`` belongs in the array or view that was streamed:
-    ``view[region]`` is ``data``. The data is the receiver's own.
+    ``result[region] = data`` puts it there. The region has slices, or, where indices or points were selected, arrays of positions. The
+    data is the receiver's own.
     """
 
     coords: Coords
-    region: tuple[slice, ...]
+    region: tuple[Part, ...]
     data: Array
 
 
@@ -136,9 +137,12 @@ class ChunkStream(AsyncIterator[Chunk]):
 
 
 def stream_chunks(
-    source: ChunkSource, selection: Selection, engine: Engine, *, ordered: bool, concurrency: int | None, memory: int | None
+    source: ChunkSource, selection: AnySelection, engine: Engine, *, ordered: bool, concurrency: int | None, memory: int | None
 ) -> ChunkStream:
     """The chunks that ``selection`` meets; must be called on the loop that the stream is used on."""
+    for name, value in (("concurrency", concurrency), ("memory", memory)):
+        if value is not None and value < 1:
+            raise ValueError(f"{name} must be at least 1, not {value}")
     source = source.operation()
     nbytes = max(1, source.pipeline.spec.nbytes)
     limit = engine.window(nbytes, concurrency, memory)
@@ -146,13 +150,12 @@ def stream_chunks(
     share = max(1, min(BATCH_NBYTES // nbytes, limit // (2 * max(1, engine.executor.workers))))
     if not source.blocking:  # a request fetches one key, so chunks can share one in a shard only
         share = min(share, count_in_unit(source))
-    batches = source.batches(selection, request_nbytes=share * nbytes, ordered=ordered)
-    dropped = frozenset(selection.dropped)
+    batches = source.batches(selection.forward(), request_nbytes=share * nbytes, ordered=ordered)
     runner: WorkerRunner[Batch, Decoded] | TaskRunner[Batch, Decoded]
     if source.blocking:
-        runner = WorkerRunner(engine.executor, engine.mailbox(), partial(read_chunks, source, dropped))
+        runner = WorkerRunner(engine.executor, engine.mailbox(), partial(read_chunks, source, selection))
     else:
-        runner = TaskRunner(partial(fetch_chunks, source, dropped, engine))
+        runner = TaskRunner(partial(fetch_chunks, source, selection, engine))
     return ChunkStream(Window(batches, runner, limit, ordered=ordered, weigh=weight, heaviest=share))
 
 
@@ -161,25 +164,25 @@ def weight(batch: Batch) -> int:
     return sum(run.length for run in batch)
 
 
-def read_chunks(source: ChunkSource, dropped: frozenset[int], batch: Batch) -> Decoded:
+def read_chunks(source: ChunkSource, selection: AnySelection, batch: Batch) -> Decoded:
     """Fetch and decode a batch; for workers, on a blocking store."""
     chunks: list[Chunk] = []
     for run in batch:
-        part = decoded(source, dropped, run.projections(), source.fetch_blocking(run))
+        part = decoded(source, selection, run.projections(), source.fetch_blocking(run))
         chunks += part.chunks
         if part.error is not None:
             return Decoded(chunks, part.error)
     return Decoded(chunks)
 
 
-async def fetch_chunks(source: ChunkSource, dropped: frozenset[int], engine: Engine, batch: Batch) -> Decoded:
+async def fetch_chunks(source: ChunkSource, selection: AnySelection, engine: Engine, batch: Batch) -> Decoded:
     """Fetch a batch on the loop and decode it in a worker."""
     fetched = await source.fetch(batch, engine.requests())
     projections = [projection for run in batch for projection in run.projections()]
-    return await engine.call(decoded, source, dropped, iter(projections), list(enumerate(fetched)))
+    return await engine.call(decoded, source, selection, iter(projections), list(enumerate(fetched)))
 
 
-def decoded(source: ChunkSource, dropped: frozenset[int], projections: Iterator[Projection], fetched: Fetched) -> Decoded:
+def decoded(source: ChunkSource, selection: AnySelection, projections: Iterator[Projection], fetched: Fetched) -> Decoded:
     """The chunks that have been fetched, up to the first that fails."""
     places = list(projections)
     chunks: dict[int, Chunk] = {}
@@ -188,7 +191,7 @@ def decoded(source: ChunkSource, dropped: frozenset[int], projections: Iterator[
     try:
         for number, encoded in fetched:
             try:
-                chunks[number] = decode_chunk(source.pipeline, dropped, places[number], encoded)
+                chunks[number] = decode_chunk(source.pipeline, selection, places[number], encoded)
             except CodecError as error:  # ones before it may come after it
                 errors[number] = error
     except Exception as error:  # noqa: BLE001 - comes out when its turn comes
@@ -200,21 +203,46 @@ def decoded(source: ChunkSource, dropped: frozenset[int], projections: Iterator[
         del errors, rest  # they lead to this frame, which must not lead back
 
 
-def decode_chunk(pipeline: CodecPipeline, dropped: frozenset[int], place: Projection, encoded: Buffer | None) -> Chunk:
+def decode_chunk(pipeline: CodecPipeline, selection: AnySelection, place: Projection, encoded: Buffer | None) -> Chunk:
     """What is selected of one chunk."""
     spec = pipeline.spec
-    shape = [part.stop - part.start for part in place.out]
     if encoded is None:
-        data = np.full(shape, spec.fill_value, spec.dtype)
+        data = np.full(selected_shape(place, spec.shape), spec.fill, spec.dtype)
     elif place.full:
         data = located(partial(decode_own, pipeline), encoded, place.coords)
     else:
-        data = located(pipeline.decode_scratch, encoded, place.coords)[place.chunk].astype(spec.dtype, order="C")
-    region = place.out
-    if dropped:
+        data = located(pipeline.decode_scratch, encoded, place.coords)[place.chunk or ...].astype(spec.dtype, order="C")
+    if isinstance(selection, PointSelection):
+        if not selection.shape:
+            return Chunk(place.coords, (), data.reshape(()))
+        return Chunk(place.coords, np.unravel_index(cast("Positions", place.out[0]), selection.shape), data)
+    region, data = turned(place.out, data, selection)
+    if dropped := selection.dropped:
         data = data.reshape([length for axis, length in enumerate(data.shape) if axis not in dropped])
+        region = tuple(np.squeeze(part, dropped) if isinstance(part, np.ndarray) else part for part in region)
         region = tuple(part for axis, part in enumerate(region) if axis not in dropped)
     return Chunk(place.coords, region, data)
+
+
+def selected_shape(place: Projection, chunk_shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of what is selected of a chunk."""
+    if place.chunk and isinstance(place.chunk[0], np.ndarray):
+        return np.broadcast_shapes(*(part.shape for part in place.chunk if isinstance(part, np.ndarray)))
+    bounds = zip(place.chunk, chunk_shape, strict=True)
+    return tuple(len(range(*part.indices(length))) for part, length in bounds if isinstance(part, slice))
+
+
+def turned(region: tuple[Part, ...], data: Array, selection: Selection) -> tuple[tuple[Part, ...], Array]:
+    """Region and data of a chunk that was read forwards, where the view runs along some axes backwards."""
+    parts = list(region)
+    for axis in selection.reversed:
+        part, length = parts[axis], selection.axes[axis].length
+        if isinstance(part, slice):
+            parts[axis] = slice(length - part.stop, length - part.start)
+            data = np.flip(data, axis)
+        else:
+            parts[axis] = length - 1 - part
+    return tuple(parts), data
 
 
 def decode_own(pipeline: CodecPipeline, data: Buffer) -> Array:

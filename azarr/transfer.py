@@ -10,7 +10,7 @@ import numpy as np
 from azarr import nodes
 from azarr.array import AsyncArray
 from azarr.copying import Progress, new_place
-from azarr.creation import new_metadata
+from azarr.creation import array_metadata
 from azarr.documents import Metadata, checked, expect_store
 from azarr.engine import Engine, default_engine
 from azarr.group import AsyncGroup, copy_to, node
@@ -66,7 +66,7 @@ async def save(
     zarr_format = options.get("zarr_format", 3)
     values = named(data)
     metadata: dict[str, Metadata] = {
-        name: new_group(zarr_format) if value is None else new_metadata({"shape": value.shape, "dtype": value.dtype, **options})
+        name: new_group(zarr_format) if value is None else array_metadata({"shape": value.shape, "dtype": value.dtype, **options})
         for name, value in values.items()
     }
     for name, each in metadata.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -17,6 +18,9 @@ Array: TypeAlias = npt.NDArray[Any]
 
 Coords: TypeAlias = tuple[int, ...]
 """Where a chunk lies in its grid, one index a dimension."""
+
+FillValue: TypeAlias = Any
+"""One decoded element: a NumPy scalar; for elements of variable length a ``str``, ``bytes``, or whatever the data type says."""
 
 JSON: TypeAlias = bool | int | float | str | Sequence["JSON"] | Mapping[str, "JSON"] | None
 
@@ -52,17 +56,30 @@ class Listing:
     prefixes: tuple[str, ...]
 
 
+CHUNK_NBYTES = 4 * 2**30
+"""What one decoded chunk may take in memory, unless a user says otherwise."""
+
+VARIABLE_NBYTES = 64
+"""What an element of variable length is taken to need in memory, where memory is planned: a Python object and some content."""
+
+
+def element_nbytes(dtype: np.dtype[Any]) -> int:
+    """The size of an element in bytes; an estimate where elements vary in length."""
+    return VARIABLE_NBYTES if dtype.hasobject else dtype.itemsize
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What azarr accepts from a store before it refuses, because metadata and chunks may be hostile.
 
     ``metadata_nbytes`` bounds one metadata document (16 MiB: a thousand times a usual one), ``ndim`` the dimensions of an
-    array (64, what NumPy holds), ``chunk_nbytes`` one decoded chunk (4 GiB, beyond which one chunk outgrows common machines).
+    array (64, what NumPy holds), ``chunk_nbytes`` one decoded chunk (4 GiB, beyond which one chunk outgrows common machines). Elements
+    of variable length count with the bytes that they are encoded to.
     """
 
     metadata_nbytes: int = 16 * 2**20
     ndim: int = 64
-    chunk_nbytes: int = 4 * 2**30
+    chunk_nbytes: int = CHUNK_NBYTES
 
     @property
     def document(self) -> ByteRange:
@@ -72,16 +89,40 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class ChunkSpec:
-    """What a codec pipeline is bound to: the ``shape``, ``dtype`` and ``fill_value`` of one decoded chunk."""
+    """What a codec pipeline is bound to: the ``shape``, ``dtype`` and ``fill_value`` of one decoded chunk.
+
+    What elements of variable length are shows in the type of their fill value. A chunk of them may take ``limit`` bytes at most
+    when it is encoded, before it is compressed: nothing else in the metadata bounds it.
+    """
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
-    fill_value: np.generic
+    fill_value: FillValue
+    limit: int = CHUNK_NBYTES
+
+    @property
+    def fill(self) -> Array:
+        """The fill value as an array without dimensions, from which NumPy copies it as it is.
+
+        From a ``str`` or ``bytes`` object it would take off zeros at the end, and of an array inside arrays it would copy the elements.
+        """
+        if isinstance(self.fill_value, np.ndarray):
+            return self.fill_value
+        fill = np.empty((), self.dtype)
+        fill[()] = self.fill_value
+        return fill
+
+    @property
+    def nelements(self) -> int:
+        """The number of elements of one chunk."""
+        return math.prod(self.shape)
+
+    @property
+    def variable(self) -> bool:
+        """Whether elements vary in length."""
+        return self.dtype.hasobject
 
     @property
     def nbytes(self) -> int:
-        """Size of one decoded chunk in bytes."""
-        size: int = self.dtype.itemsize
-        for length in self.shape:
-            size *= length
-        return size
+        """Size of one decoded chunk in bytes; where elements vary in length, an estimate of ``VARIABLE_NBYTES`` for each."""
+        return self.nelements * element_nbytes(self.dtype)

@@ -6,46 +6,61 @@ is written, the rest is read first and kept.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 
 from azarr.chunk_sources import ChunkSource
 from azarr.crew import Crew
+from azarr.data_types import DataType
 from azarr.engine import Engine
 from azarr.errors import CodecError, WriteError
 from azarr.locks import KeyedLocks, locks_of
 from azarr.projections import Projection
-from azarr.selection import Selection
+from azarr.selection import AnySelection
 from azarr.types import Array, Buffer
 from azarr.window import TaskRunner, Window
 
 
-async def write(source: ChunkSource, selection: Selection, values: Array, engine: Engine) -> None:
+async def write(source: ChunkSource, selection: AnySelection, values: Array, engine: Engine) -> None:
     """Store ``values`` (every axis of the array, dropped ones with length 1, the array's data type) where ``selection`` says."""
     locks = locks_of(source.store)
-    nbytes = source.pipeline.spec.dtype.itemsize * int(np.prod(source.unit_shape, dtype=object))
+    nbytes = replace(source.pipeline.spec, shape=source.unit_shape).nbytes
     if source.blocking:
-        job = partial(write_unit_blocking, source, locks, selection, values)
-        await Crew(engine, source.units(selection), job).run()
+        await write_blocking(source, locks, selection, values, engine)
     else:
         task = partial(write_unit, source, locks, selection, values, engine)
         await Window(source.units(selection), TaskRunner(task), engine.window(nbytes)).drain()
 
 
-def write_unit_blocking(source: ChunkSource, locks: KeyedLocks, selection: Selection, values: Array, unit: Projection) -> None:
-    """Write one unit; for workers, on a blocking store."""
-    key, store = source.key(unit.coords), source.store
-    with locks.hold_blocking(key):
-        old = None if unit.covers else store.get_blocking(key)
-        new = updated(source, old, unit, selection, values)
-        if new is None:
-            store.erase_blocking(key)
-        else:
-            store.set_blocking(key, new)
+async def write_blocking(source: ChunkSource, locks: KeyedLocks, selection: AnySelection, values: Array, engine: Engine) -> None:
+    """As ``write``, on a store whose calls block: everything is done in workers."""
+
+    def begin(unit: Projection) -> None:
+        key = source.key(unit.coords)
+        crew.begin(partial(locks.acquire_or_call, key), partial(write_held_unit, unit, key))
+
+    def write_held_unit(unit: Projection, key: str) -> None:
+        try:
+            if crew.stopped:
+                return
+            old = None if unit.covers else source.store.get_blocking(key)
+            new = updated(source, old, unit, selection, values)
+            if new is None:
+                source.store.erase_blocking(key)
+            else:
+                source.store.set_blocking(key, new)
+        finally:
+            locks.release(key)
+
+    crew = Crew(engine, source.units(selection), begin)
+    await crew.run()
 
 
-async def write_unit(source: ChunkSource, locks: KeyedLocks, selection: Selection, values: Array, engine: Engine, unit: Projection) -> None:
+async def write_unit(
+    source: ChunkSource, locks: KeyedLocks, selection: AnySelection, values: Array, engine: Engine, unit: Projection
+) -> None:
     """Write one unit, with the requests on the loop and the codecs in a worker."""
     key, store, requests = source.key(unit.coords), source.store, engine.requests()
     async with locks.hold(key):
@@ -58,7 +73,7 @@ async def write_unit(source: ChunkSource, locks: KeyedLocks, selection: Selectio
             await (store.erase(key) if new is None else store.set(key, new))
 
 
-def updated(source: ChunkSource, old: Buffer | None, unit: Projection, selection: Selection, values: Array) -> Buffer | None:
+def updated(source: ChunkSource, old: Buffer | None, unit: Projection, selection: AnySelection, values: Array) -> Buffer | None:
     """The new value of a unit; an error says which unit it is about."""
     try:
         return source.update(old, unit, selection, values)
@@ -67,31 +82,16 @@ def updated(source: ChunkSource, old: Buffer | None, unit: Projection, selection
         raise
 
 
-def conform(value: object, dtype: np.dtype[np.generic], shape: tuple[int, ...]) -> Array:
-    """``value`` with the data type and shape of what it is written to, broadcast as NumPy does.
+def conform(value: object, data_type: DataType, shape: tuple[int, ...]) -> Array:
+    """``value`` as an array that NumPy assigns to elements of ``data_type``, broadcast to the shape of what it is written to.
 
     Raises ``WriteError`` where the shape does not broadcast, where the kind of data does not fit (complex to real, real to whole
-    numbers, numbers to text), and where a whole number is out of range: a write never changes numbers silently, except that
-    floating-point numbers are rounded to the array's precision.
+    numbers, numbers to text), and where a whole number is out of range, a text too long or a time between two ticks: a write never
+    changes values silently, except that floating-point numbers are rounded to the array's precision.
     """
+    array = data_type.as_array(value, len(shape))
     try:
-        array = np.asarray(value)
-    except ValueError as error:
-        raise WriteError(f"the value is not an array: {error}") from error
-    try:
-        array = np.broadcast_to(array, shape)
+        np.broadcast_to(array, shape)
     except ValueError:
         raise WriteError(f"a value of shape {array.shape} does not broadcast to the selected shape {shape}") from None
-    if array.dtype == dtype:
-        return array
-    whole = array.dtype.kind in "iu" and dtype.kind in "iu"
-    if not whole and not np.can_cast(array.dtype, dtype, "same_kind"):
-        raise WriteError(
-            f"a value of data type {array.dtype} does not fit into {dtype}; convert it yourself, with astype, if that is meant"
-        )
-    if whole and array.size and not np.can_cast(array.dtype, dtype, "safe"):
-        limits = np.iinfo(dtype)  # type: ignore[type-var]  # a data type of whole numbers, by its kind
-        low, high = int(array.min()), int(array.max())
-        if low < limits.min or high > limits.max:
-            raise WriteError(f"values from {low} to {high} do not fit into {dtype}, which holds {limits.min} to {limits.max}")
-    return array
+    return np.broadcast_to(data_type.conform(array), shape)

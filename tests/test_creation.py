@@ -79,7 +79,9 @@ def test_automatic_chunks_of_an_enormous_array():
 # Data types and fill values
 
 
-@pytest.mark.parametrize(("dtype", "endian"), [("<i4", "little"), (">i4", "big"), (">c16", "big"), ("u1", None), (bool, None), (float, "little")])
+@pytest.mark.parametrize(
+    ("dtype", "endian"), [("<i4", "little"), (">i4", "big"), (">c16", "big"), ("u1", None), (bool, None), (float, "little")]
+)
 def test_the_byte_order_of_the_data_type_is_the_serializers(dtype, endian):
     made = metadata(dtype=dtype)
     assert made.codecs[0] == Bytes(endian)
@@ -87,7 +89,7 @@ def test_the_byte_order_of_the_data_type_is_the_serializers(dtype, endian):
     assert made.data_type.dtype.isnative
 
 
-@pytest.mark.parametrize("dtype", ["no-such", object(), "O", "V3"])
+@pytest.mark.parametrize("dtype", ["no-such", object(), "O", "V0", np.longdouble, "r12"])
 def test_data_types_that_do_not_exist(dtype):
     with pytest.raises(MetadataError):
         metadata(dtype=dtype)

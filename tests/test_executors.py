@@ -286,6 +286,29 @@ def test_nothing_of_a_job_is_kept_while_a_worker_waits(executor):
     assert [each() for each in alive] == [None] * 4
 
 
+def test_a_worker_lets_go_of_a_job_before_it_tells_the_loop(threads):
+    """Else a loop that has handed on the outcome, and begun the next piece for it, finds both in memory."""
+    alive, seen, told = [], [], threading.Event()
+
+    class Loop:
+        def call_soon_threadsafe(self, function) -> None:
+            (_, outcome, _) = mailbox._outcomes.pop()
+            alive.append(weakref.ref(outcome))
+            del outcome
+            seen.extend(each() for each in alive)
+            told.set()
+
+    def job(argument):
+        return Thing()
+
+    mailbox, argument = Mailbox(Loop()), Thing()
+    alive.append(weakref.ref(argument))
+    threads(1).submit(mailbox, print, job, argument)
+    del argument
+    assert told.wait(PATIENCE)
+    assert seen == [None, None]
+
+
 async def test_an_error_of_a_job_does_not_keep_what_the_job_worked_on(threads):
     executor, mailbox = threads(1), Mailbox(asyncio.get_running_loop())
 
@@ -466,6 +489,6 @@ async def main():
     print(await call(executor, Mailbox(asyncio.get_running_loop()), sum, [1, 2]))
 asyncio.run(main())
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-P", "-c", program], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout == "3\n"
     assert done.stderr == ""

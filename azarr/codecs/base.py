@@ -22,11 +22,13 @@ class Codec(ABC):
     name: ClassVar[str]
     """The name in v3 metadata."""
 
-    releases_gil: ClassVar[bool] = True
-    """Whether most of its time is spent without the interpreter lock, so that threads run it in parallel."""
-
     nested: ClassVar[frozenset[str]] = frozenset()
     """The members of its configuration that are lists of codecs; they are parsed before ``from_configuration`` sees them."""
+
+    @property
+    def releases_gil(self) -> bool:
+        """Whether most of its time is spent without the interpreter lock, so that threads run it in parallel."""
+        return True
 
     @classmethod
     @abstractmethod

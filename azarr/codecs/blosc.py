@@ -7,8 +7,6 @@ readers understand, so numcodecs writes. Both are imported by whoever first need
 from __future__ import annotations
 
 import struct
-import threading
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
@@ -17,8 +15,10 @@ from typing import Any, ClassVar, Literal, Self, cast
 
 import numpy as np
 
+from azarr.codecs import blosc_snappy
 from azarr.codecs.base import BytesToBytesCodec, check_keys, integer, wrong_size
 from azarr.codecs.damage import damaged
+from azarr.codecs.numcodecs_module import numcodecs_module
 from azarr.errors import CodecError, MetadataError
 from azarr.types import JSON, Buffer, ChunkSpec
 
@@ -29,6 +29,9 @@ CNAMES = ("blosclz", "lz4", "lz4hc", "snappy", "zlib", "zstd")
 SHUFFLES = ("noshuffle", "shuffle", "bitshuffle")
 """In the order of their numbers in the library."""
 
+AUTOMATIC_SHUFFLE = -1
+"""numcodecs' number for "shuffle" or "bitshuffle", whichever suits the elements."""
+
 HEADER = struct.Struct("<BBBBIII")
 """Format version, version of the compressor, flags, typesize, decoded size, block size, encoded size."""
 
@@ -38,8 +41,6 @@ COMPRESSORS = {0: "blosclz", 1: "lz4", 2: "snappy", 3: "zlib", 4: "zstd"}
 
 MAX_NBYTES = 2**31 - 1 - HEADER.size
 """The most that one Blosc chunk can hold."""
-
-_importing = threading.Lock()
 
 
 @cache
@@ -53,15 +54,11 @@ def _blosc2_decompress() -> Callable[..., None]:
 
 @cache
 def _numcodecs() -> ModuleType:
-    # numcodecs warns whoever has the crc32c package, which azarr needs. The lock is there because two threads that leave
-    # catch_warnings in another order than they entered it would silence the whole process for good.
-    with _importing, warnings.catch_warnings(record=True):
-        from numcodecs import blosc  # noqa: PLC0415  # slow, see above
-
+    blosc = numcodecs_module("blosc")
     # A flag of the whole process. In the main thread numcodecs would otherwise start threads of its own, under a lock that
     # every compression has to wait for; what runs in parallel here is chunks.
-    blosc.use_threads = False
-    return cast("ModuleType", blosc)
+    blosc.__dict__["use_threads"] = False
+    return blosc
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +96,21 @@ class Blosc(BytesToBytesCodec):
             raise MetadataError(f"codec 'blosc': {', '.join(absent)} must not be null")
         return cls(**cast("dict[str, Any]", configuration))  # checked by __post_init__
 
+    @property
+    def releases_gil(self) -> bool:
+        return self.cname != "snappy"
+
+    @classmethod
+    def from_numcodecs(cls, configuration: Mapping[str, JSON]) -> Self:
+        """The codec for a configuration of numcodecs: shuffle is a number, -1 to choose by the element, and all have defaults."""
+        check_keys("numcodecs.blosc", configuration, frozenset({"cname", "clevel", "shuffle", "typesize", "blocksize"}))
+        shuffle = configuration.get("shuffle", 1)
+        if type(shuffle) is not int or not AUTOMATIC_SHUFFLE <= shuffle < len(SHUFFLES):
+            raise MetadataError(f"shuffle of the blosc compressor must be -1, 0, 1 or 2, not {shuffle!r:.100}")
+        name = None if shuffle == AUTOMATIC_SHUFFLE else SHUFFLES[shuffle]
+        rest = {key: value for key, value in configuration.items() if key != "shuffle"}
+        return cls(**cast("dict[str, Any]", {"cname": "lz4", **rest, "shuffle": name}))  # checked by __post_init__
+
     def configuration(self) -> dict[str, JSON]:
         """The configuration as it stands in v3 metadata, which a codec has only when it is bound or complete."""
         optional = {"shuffle": self.shuffle, "typesize": self.typesize}
@@ -106,7 +118,7 @@ class Blosc(BytesToBytesCodec):
         return {"cname": self.cname, "clevel": self.clevel, **present, "blocksize": self.blocksize}
 
     def bind(self, spec: ChunkSpec) -> Self:
-        typesize = self.typesize or max(spec.dtype.itemsize, 1)
+        typesize = self.typesize or (1 if spec.variable else max(spec.dtype.itemsize, 1))
         return replace(self, typesize=typesize, shuffle=self.shuffle or ("bitshuffle" if typesize == 1 else "shuffle"))
 
     def encode(self, data: Buffer) -> Buffer:
@@ -140,8 +152,11 @@ class Blosc(BytesToBytesCodec):
         if nbytes != len(out):
             raise wrong_size(self.name, nbytes, len(out))
         if version > 2 or not HEADER.size <= cbytes <= len(data) or not _is_blosc1(flags):
-            raise _bad_header(version, flags, cbytes, len(data))
+            raise _bad_header(version, cbytes, len(data))
         if not nbytes:
+            return
+        if COMPRESSORS.get(flags >> 5) == "snappy":
+            blosc_snappy.decode_into(data, out)
             return
         try:
             # blosc2 gets the end of bit-shuffled chunks wrong where it is not a whole element.
@@ -159,15 +174,13 @@ def _is_blosc1(flags: int) -> bool:
     Others would switch on features of Blosc 2, among them extended headers, filters across chunks and plug-ins.
     """
     both = BYTE_SHUFFLED | BIT_SHUFFLED
-    return flags & both != both and not flags & RESERVED and COMPRESSORS.get(flags >> 5, "snappy") != "snappy"
+    return flags & both != both and not flags & RESERVED and flags >> 5 in COMPRESSORS
 
 
-def _bad_header(version: int, flags: int, cbytes: int, nbytes: int) -> CodecError:
+def _bad_header(version: int, cbytes: int, nbytes: int) -> CodecError:
     """The error for a header that must not reach a library."""
     if version > 2:
         return CodecError(f"the value is of format version {version} where Blosc 1 has 2; write it again as Blosc 1", codec="blosc")
     if cbytes > nbytes:
         return damaged("blosc", f"there are {nbytes} bytes where the header says {cbytes}")
-    if COMPRESSORS.get(flags >> 5) == "snappy":
-        return CodecError("cannot decompress cname 'snappy', which Blosc libraries now lack; write it again with another", codec="blosc")
     return damaged("blosc", "the header is not one of Blosc 1")

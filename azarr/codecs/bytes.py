@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 
 from azarr.codecs.base import ArrayToBytesCodec, bytes_of, check_keys, wrong_size
+from azarr.data_types.base import has_byte_order
+from azarr.data_types.small import stored_bits
 from azarr.errors import MetadataError
 from azarr.types import JSON, Array, Buffer, ChunkSpec
 
@@ -35,9 +37,9 @@ class Bytes(ArrayToBytesCodec):
         return {} if self.endian is None else {"endian": self.endian}
 
     def bind(self, spec: ChunkSpec) -> Self:
-        if spec.dtype.hasobject:
-            raise MetadataError(f"codec 'bytes' cannot hold elements of variable length ({spec.dtype})")
-        single = spec.dtype.newbyteorder("<") == spec.dtype.newbyteorder(">")
+        if spec.variable:
+            raise MetadataError(f"codec 'bytes' cannot hold elements of variable length ({spec.dtype}); use 'vlen-utf8' or 'vlen-bytes'")
+        single = not has_byte_order(spec.dtype)
         if not single and self.endian is None:
             raise MetadataError(f"codec 'bytes' needs 'endian' for {spec.dtype}, whose elements have several bytes")
         return replace(self, endian=None) if single else self
@@ -46,15 +48,45 @@ class Bytes(ArrayToBytesCodec):
         """The NumPy data type of the elements as they are stored."""
         return spec.dtype if self.endian in {None, sys.byteorder} else spec.dtype.newbyteorder("S")
 
+    def in_place(self, spec: ChunkSpec) -> bool:
+        """Whether the bytes are the memory of the chunk as it is."""
+        return self.stored_dtype(spec) == spec.dtype and stored_bits(spec.dtype) is None
+
     def encode(self, chunk: Array, spec: ChunkSpec) -> Buffer:
-        return bytes_of(np.ascontiguousarray(chunk, self.stored_dtype(spec)))
+        stored = bytes_of(np.ascontiguousarray(chunk, self.stored_dtype(spec)))
+        if (bits := stored_bits(spec.dtype)) is None or not stored:
+            return stored
+        # The upper bits of elements that are narrower than their bytes mean nothing, but many readers take them for the sign.
+        significant, sign = bits
+        raw = np.frombuffer(stored, np.uint8).reshape(-1, spec.dtype.itemsize)
+        return bytes_of(((raw & significant) ^ sign) - sign)
 
     def decode(self, data: Buffer, spec: ChunkSpec) -> Array:
         if len(data) != spec.nbytes:
             raise wrong_size(self.name, len(data), spec.nbytes)
         if not data:
             return np.empty(spec.shape, spec.dtype)
+        if (bits := stored_bits(spec.dtype)) is not None:
+            data = bytes_of(np.frombuffer(data, np.uint8).reshape(-1, spec.dtype.itemsize) & bits[0])
         return np.frombuffer(data, self.stored_dtype(spec)).reshape(spec.shape)
 
     def encoded_size(self, spec: ChunkSpec) -> int | None:
         return spec.nbytes
+
+
+@dataclass(frozen=True, slots=True)
+class MixedBytes(Bytes):
+    """Structures whose fields differ in byte order, which only Zarr v2 has: ``stored`` is NumPy's data type for them."""
+
+    stored: np.dtype[Any] = field(kw_only=True)
+
+    def configuration(self) -> dict[str, JSON]:
+        raise MetadataError(f"Zarr v3 has no fields that differ in byte order ({self.stored}); write Zarr v2, or another data type")
+
+    def bind(self, spec: ChunkSpec) -> Self:
+        del spec
+        return self
+
+    def stored_dtype(self, spec: ChunkSpec) -> np.dtype[Any]:
+        del spec
+        return self.stored

@@ -56,7 +56,7 @@ class CodecPipeline:
                 self._bytes_codecs.append(codec)
         self._stored = spec
         serializer = self._serializer
-        self.direct = not self._array_codecs and isinstance(serializer, Bytes) and serializer.stored_dtype(spec).isnative
+        self.direct = not self._array_codecs and isinstance(serializer, Bytes) and serializer.in_place(spec)
         """Whether the serialized bytes are the chunk's memory as it is, so that they can be decoded in place."""
         self.encoded_size: int | None = serializer.encoded_size(spec)
         """How many bytes an encoded chunk takes, where that does not depend on its content."""

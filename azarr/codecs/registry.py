@@ -2,31 +2,90 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, cast
 
+from azarr.codecs.astype import AsType
 from azarr.codecs.base import Codec
+from azarr.codecs.base64 import Base64
+from azarr.codecs.bitround import BitRound, NumcodecsBitRound
 from azarr.codecs.blosc import Blosc
 from azarr.codecs.bytes import Bytes
 from azarr.codecs.bz2 import Bz2
+from azarr.codecs.cast_value import CastValue
+from azarr.codecs.categorize import Categorize
+from azarr.codecs.checksums import Adler32, Crc32, Fletcher32, JenkinsLookup3, LocatedCrc32c
+from azarr.codecs.conditional import Conditional
 from azarr.codecs.crc32c import Crc32c
+from azarr.codecs.delta import Delta
+from azarr.codecs.fixedscaleoffset import FixedScaleOffset
 from azarr.codecs.gzip import Gzip
+from azarr.codecs.json2 import Json2
 from azarr.codecs.lz4 import Lz4
+from azarr.codecs.lzma import Lzma
+from azarr.codecs.n5_default import N5Default
+from azarr.codecs.optional import Optional
+from azarr.codecs.packbits import NumcodecsPackBits, PackBits
+from azarr.codecs.pcodec import Pcodec
 from azarr.codecs.pipeline import bind_codecs
+from azarr.codecs.quantize import Quantize
+from azarr.codecs.reshape import Reshape
+from azarr.codecs.scale_offset import ScaleOffset
 from azarr.codecs.sharding import Sharding
+from azarr.codecs.shuffle import Shuffle
+from azarr.codecs.snappy import Snappy
 from azarr.codecs.transpose import Transpose
+from azarr.codecs.vlen import VlenArray, VlenBytes, VlenUtf8
+from azarr.codecs.zarrs_vlen import ZarrsVlen, ZarrsVlenV2
+from azarr.codecs.zfp import Zfp, Zfpy
 from azarr.codecs.zlib import Zlib
 from azarr.codecs.zstd import Zstd
 from azarr.errors import MetadataError, UnknownExtensionError
 from azarr.types import JSON, ChunkSpec
 
 CODECS: Mapping[str, type[Codec]] = MappingProxyType(
-    {codec.name: codec for codec in (Blosc, Bytes, Bz2, Crc32c, Gzip, Lz4, Sharding, Transpose, Zlib, Zstd)}
-    # what zarr-python calls the codecs that it shares with v2
-    | {"numcodecs.gzip": Gzip, "numcodecs.zstd": Zstd}
-)
+    {
+        codec.name: codec
+        for codec in (
+            Adler32, AsType, Base64, BitRound, Blosc, Bytes, Bz2, CastValue, Conditional, Crc32, Crc32c, Delta, FixedScaleOffset,
+            Fletcher32, Gzip, JenkinsLookup3, LocatedCrc32c, Lz4, Lzma, N5Default, NumcodecsBitRound, NumcodecsPackBits, PackBits,
+            Pcodec, Quantize, Reshape, ScaleOffset, Sharding, Shuffle, Snappy, Transpose, Zfp, Zfpy, Zlib, Zstd,
+            Categorize, Json2, Optional, VlenArray, VlenBytes, VlenUtf8, ZarrsVlen, ZarrsVlenV2,
+        )
+    }
+)  # fmt: skip
 """Every codec by its name in v3 metadata."""
+
+
+def _gzip(configuration: Mapping[str, JSON]) -> Codec:
+    return Gzip.from_configuration({"level": 1, **configuration})
+
+
+def _zstd(configuration: Mapping[str, JSON]) -> Codec:
+    level = configuration.get("level", 0)
+    return Zstd.from_configuration({**configuration, "level": min(level, 22) if type(level) is int else level})
+
+
+def _crc32c(configuration: Mapping[str, JSON]) -> Codec:
+    located = LocatedCrc32c.from_configuration(configuration)
+    return located if located.place == "start" else Crc32c()
+
+
+_FROM_NUMCODECS: Mapping[str, Callable[[Mapping[str, JSON]], Codec]] = MappingProxyType(
+    {
+        "numcodecs.blosc": Blosc.from_numcodecs,
+        "numcodecs.crc32c": _crc32c,
+        "numcodecs.gzip": _gzip,
+        "numcodecs.zstd": _zstd,
+    }
+)
+"""Codecs that numcodecs and v3 share, by numcodecs' name, from a configuration in which numcodecs has defaults and words of its own."""
+
+
+def codec_type(name: str) -> type[Codec] | None:
+    """The kind of codec of this name in v3 metadata, or under ``numcodecs.`` in numcodecs; ``None`` where it is unknown."""
+    return CODECS.get(name) or (CODECS.get(name.removeprefix("numcodecs.")) if name in _FROM_NUMCODECS else None)
 
 
 def parse_codec(document: JSON) -> Codec | None:
@@ -40,6 +99,10 @@ def parse_codec(document: JSON) -> Codec | None:
         raise MetadataError(f"codec {name!r}: configuration must be an object, not {configuration!r:.100}")
     if unknown := document.keys() - {"name", "configuration", "must_understand"}:
         raise MetadataError(f"codec {name!r} has unknown members {sorted(unknown)}")
+    if name.startswith("numcodecs."):
+        configuration = {key: value for key, value in configuration.items() if key != "id"}  # some writers leave it in
+    if name in _FROM_NUMCODECS:
+        return _FROM_NUMCODECS[name](configuration)
     codec = CODECS.get(name)
     if codec is not None:
         inner = {key: _parse_nested(name, key, configuration[key]) for key in codec.nested & configuration.keys()}

@@ -19,7 +19,7 @@ from azarr.codecs.bytes import Bytes
 from azarr.codecs.crc32c import Crc32c
 from azarr.codecs.pipeline import CodecPipeline, bind_codecs
 from azarr.errors import CodecError, MetadataError
-from azarr.types import Array, Buffer, ByteRange, ChunkSpec, Coords, Suffix
+from azarr.types import Array, Buffer, ByteRange, ChunkSpec, Coords, FillValue, Suffix
 
 EMPTY = 2**64 - 1
 """Offset and size of an inner chunk that is not stored and reads as fill value."""
@@ -35,6 +35,10 @@ class Sharding(ArrayToBytesCodec):
     codecs: tuple[Codec, ...]
     index_codecs: tuple[Codec, ...] = (Bytes(), Crc32c())
     index_location: Literal["start", "end"] = "end"
+
+    @property
+    def releases_gil(self) -> bool:
+        return all(codec.releases_gil for codec in self.codecs)
 
     @classmethod
     def from_configuration(cls, configuration: Mapping[str, Any]) -> Self:
@@ -82,7 +86,7 @@ class Sharding(ArrayToBytesCodec):
     def encode(self, chunk: Array, spec: ChunkSpec) -> Buffer:
         layout = self.layout(spec)
         parts = [
-            None if is_fill(part := chunk[layout.region(coords)], spec.fill_value) else bytes(layout.pipeline.encode(part))
+            None if is_fill(part := chunk[layout.region(coords) or ...], spec.fill) else bytes(layout.pipeline.encode(part))
             for coords in layout.coords()
         ]
         return layout.join(parts)
@@ -92,9 +96,9 @@ class Sharding(ArrayToBytesCodec):
         index, chunk = layout.index_of(data), np.empty(spec.shape, spec.dtype)
         view = memoryview(data)
         for number, coords in enumerate(layout.coords()):
-            part = chunk[layout.region(coords)]
+            part = chunk[layout.region(coords) or ...]
             if (where := index.locate(number, len(data))) is None:
-                part[...] = spec.fill_value
+                part[...] = spec.fill
             else:
                 layout.pipeline.decode_into(view[where.start : where.stop], part)
         return chunk
@@ -105,6 +109,8 @@ class Sharding(ArrayToBytesCodec):
 
     def max_encoded_size(self, spec: ChunkSpec) -> int:
         layout = self.layout(spec)
+        if spec.variable:
+            return spec.limit + layout.index_nbytes
         # twice, as shards may have gaps; their writers are free in where they put inner chunks
         return 2 * layout.nchunks * layout.pipeline.max_encoded_size + layout.index_nbytes
 
@@ -205,15 +211,32 @@ class ShardLayout:
         return b"".join([index, *stored] if self.index_location == "start" else [*stored, index])
 
 
-def is_fill(chunk: Array, fill_value: np.generic) -> bool:
-    """Whether every element of ``chunk`` is the fill value bit by bit, so that -0.0 is not 0.0 and a NaN is itself."""
+def is_fill(chunk: Array, fill_value: FillValue) -> bool:
+    """Whether every element of ``chunk`` is the fill value bit by bit, so that -0.0 is not 0.0 and a NaN is itself.
+
+    Text and bytes of any length need their fill value as an array without dimensions, lest NumPy take off the zeros at its end.
+    """
     if chunk.size == 0:
         return True
+    if chunk.dtype.kind == "T":
+        return bool((chunk.reshape(-1)[:1] == fill_value).all() and (chunk == fill_value).all())
     if chunk.dtype.hasobject:
-        return bool((chunk == fill_value).all())
+        one = fill_value[()] if isinstance(fill_value, np.ndarray) else fill_value
+        return all(_is_same(element, one) for element in chunk.flat)
     fill = np.asarray(fill_value, chunk.dtype)
     bits = np.dtype((np.void, chunk.dtype.itemsize)) if chunk.dtype.itemsize not in {1, 2, 4, 8} else np.dtype(f"u{chunk.dtype.itemsize}")
-    # most chunks that hold data differ at once
-    if chunk[(0,) * chunk.ndim].tobytes() != fill.tobytes():
+    # most chunks that hold data differ at once; both are scalars here, as those of text lose the zeros behind it
+    if chunk[(0,) * chunk.ndim].tobytes() != fill[()].tobytes():
         return False
     return bool((chunk.view(bits) == fill.view(bits)).all())
+
+
+def _is_same(element: object, fill_value: FillValue) -> bool:
+    """Whether two objects are the same scalar; what is none is taken to differ, and stored."""
+    if isinstance(element, np.generic):
+        return type(element) is type(fill_value) and element.tobytes() == fill_value.tobytes()
+    if isinstance(element, np.ndarray):
+        return not element.size and isinstance(fill_value, np.ndarray)
+    if isinstance(element, float):  # in full, as -0.0 equals 0.0
+        return isinstance(fill_value, float) and repr(element) == repr(fill_value)
+    return type(element) is type(fill_value) and isinstance(element, str | bytes | int | None) and element == fill_value

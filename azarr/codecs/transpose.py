@@ -53,7 +53,7 @@ class Transpose(ArrayToArrayCodec):
         return self.order
 
     def resolve(self, spec: ChunkSpec) -> ChunkSpec:
-        return ChunkSpec(tuple(spec.shape[axis] for axis in self._axes), spec.dtype, spec.fill_value)
+        return replace(spec, shape=tuple(spec.shape[axis] for axis in self._axes))
 
     def encode(self, chunk: Array, spec: ChunkSpec) -> Array:
         del spec

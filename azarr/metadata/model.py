@@ -6,13 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, Self
 
-import numpy as np
-
 from azarr.chunk_grids import RegularGrid
 from azarr.chunk_keys import ChunkKeyEncoding
 from azarr.codecs.base import Codec
 from azarr.data_types import DataType
-from azarr.types import JSON, ChunkSpec
+from azarr.types import JSON, ChunkSpec, FillValue
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,16 +27,16 @@ class ArrayMetadata:
     chunk_grid: RegularGrid
     chunk_key_encoding: ChunkKeyEncoding
     codecs: tuple[Codec, ...]
-    fill_value: np.generic | None
+    fill_value: FillValue | None
     attributes: Mapping[str, JSON] = field(default_factory=dict)
     dimension_names: tuple[str | None, ...] | None = None
     storage_transformers: tuple[JSON, ...] = ()
     extensions: Mapping[str, JSON] = field(default_factory=dict)
 
     @property
-    def effective_fill_value(self) -> np.generic:
+    def effective_fill_value(self) -> FillValue:
         """What missing chunks read as."""
-        return self.data_type.default_fill_value if self.fill_value is None else self.fill_value
+        return self.data_type.zero if self.fill_value is None else self.fill_value
 
     @property
     def chunk_spec(self) -> ChunkSpec:
@@ -62,7 +60,7 @@ class ArrayMetadata:
 
     def _comparable(self) -> list[Any]:
         """The fields, with the bits of the fill value: NaN equals itself then, and 0.0 is not -0.0."""
-        fill = None if self.fill_value is None else self.fill_value.tobytes()
+        fill = None if self.fill_value is None else repr(self.data_type.serialize_fill_value(self.fill_value))
         return [fill, *(getattr(self, each.name) for each in fields(self) if each.name != "fill_value")]
 
 

@@ -5,47 +5,25 @@ A v2 array becomes the members of a v3 document, which ``v3`` then parses: every
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from types import MappingProxyType
-from typing import Any, Final, cast
+from typing import Any, Final
+
+import numpy as np
 
 from azarr.codecs.base import Codec
-from azarr.data_types import DataType, parse_data_type
-from azarr.errors import MetadataError, UnknownExtensionError
-from azarr.metadata import v3
+from azarr.codecs.bytes import Bytes, MixedBytes
+from azarr.codecs.transpose import Transpose
+from azarr.data_types.base import has_byte_order
+from azarr.data_types.variable import Json
+from azarr.errors import MetadataError
+from azarr.metadata import v2_codecs, v2_data_types, v3
 from azarr.metadata.model import ArrayMetadata, GroupMetadata
+from azarr.metadata.v2_codecs import inexpressible
+from azarr.metadata.v2_data_types import Elements
 from azarr.types import JSON, Buffer, Limits
 
 _REQUIRED: Final = ("shape", "chunks", "dtype", "compressor", "fill_value", "order")
-_ENDIAN: Final = MappingProxyType({"<": "little", ">": "big"})
-_SHUFFLES: Final = ("noshuffle", "shuffle", "bitshuffle")
-_AUTOMATIC_SHUFFLE: Final = -1
-
-# The codecs whose name or defaults differ between the formats: id in v2, name in v3, and the defaults of numcodecs, which v2
-# documents may leave out and v3 documents may not. Any other id is "numcodecs.<id>" in v3.
-_CODECS: Final[Mapping[str, tuple[str, Mapping[str, JSON]]]] = MappingProxyType(
-    {
-        "blosc": ("blosc", {"cname": "lz4", "clevel": 5, "shuffle": 1, "blocksize": 0}),
-        "bz2": ("numcodecs.bz2", {"level": 1}),
-        "gzip": ("gzip", {"level": 1}),
-        "lz4": ("numcodecs.lz4", {"acceleration": 1}),
-        "zlib": ("numcodecs.zlib", {"level": 1}),
-        "zstd": ("zstd", {"level": 0, "checksum": False}),
-    }
-)
-_IDS: Final = MappingProxyType({name: codec_id for codec_id, (name, _) in _CODECS.items()})
-
-_KINDS: Final = MappingProxyType(
-    {"b1": "bool"}
-    | {f"i{nbytes}": f"int{8 * nbytes}" for nbytes in (1, 2, 4, 8)}
-    | {f"u{nbytes}": f"uint{8 * nbytes}" for nbytes in (1, 2, 4, 8)}
-    | {f"f{nbytes}": f"float{8 * nbytes}" for nbytes in (2, 4, 8)}
-    | {f"c{nbytes}": f"complex{8 * nbytes}" for nbytes in (8, 16)}
-)
-"""Data types of v3 by the kind and size that stand for them in v2."""
 
 
 def parse_array(
@@ -59,11 +37,26 @@ def parse_array(
         members = v3.load(zarray, path, ".zarray", limits)
         v3.check_format(members, 2, path, ".zarray")
         v3.require(members, _REQUIRED, path, ".zarray")
-        array = v3.parse_array(_translate(members, path, limits), path, limits)
+        elements = v2_data_types.parse_dtype(members["dtype"], _codecs_of(members, path), path)
+        fill_value = v2_data_types.parse_fill_value(members["fill_value"], elements, path)
+        array = v3.parse_array(_translate(members, elements, path, limits), path, limits, (elements.data_type, fill_value))
     except RecursionError:
         raise MetadataError(f"{path}: .zarray is nested too deeply", path=path) from None
-    fill_value = None if members["fill_value"] is None else array.fill_value
-    return replace(array, zarr_format=2, fill_value=fill_value, attributes=_parse_attributes(zattrs, path, limits))
+    return replace(
+        array,
+        zarr_format=2,
+        codecs=_with_mixed_orders(array.codecs, elements, path) if elements.endian == "mixed" else array.codecs,
+        fill_value=None if members["fill_value"] is None else fill_value,
+        attributes=_parse_attributes(zattrs, path, limits),
+    )
+
+
+def _with_mixed_orders(codecs: Sequence[Codec], elements: Elements, path: str) -> tuple[Codec, ...]:
+    """The codecs with one for fields of more than one byte order in place of ``bytes``."""
+    first = next(codec for codec in codecs if not isinstance(codec, Transpose))
+    if not isinstance(first, Bytes):
+        raise MetadataError(f"{path}: fields that differ in byte order cannot go through the filter {first.name!r}", path=path)
+    return tuple(MixedBytes(stored=elements.stored) if codec is first else codec for codec in codecs)
 
 
 def parse_group(
@@ -84,13 +77,12 @@ def _parse_attributes(zattrs: Buffer | Mapping[str, JSON] | None, path: str, lim
 # From v2 to v3
 
 
-def _translate(members: Mapping[str, JSON], path: str, limits: Limits) -> dict[str, JSON]:
-    """The v3 members for those of a ``.zarray``. Members that v2 does not know are ignored, unlike in v3."""
+def _translate(members: Mapping[str, JSON], elements: Elements, path: str, limits: Limits) -> dict[str, JSON]:
+    """The v3 members for those of a ``.zarray``, except for the data type and fill value, whose forms v3 has not all.
+
+    Members that v2 does not know are ignored, unlike in v3.
+    """
     shape = v3.parse_shape(members["shape"], path, limits)
-    data_type, endian = _parse_dtype(members["dtype"], path)
-    fill_value = members["fill_value"]
-    if fill_value is None:  # undefined, which the codecs are spared
-        fill_value = data_type.serialize_fill_value(data_type.default_fill_value)
     chunks, order, separator = members["chunks"], members["order"], members.get("dimension_separator", ".")
     if not isinstance(chunks, list | tuple) or not all(type(length) is int for length in chunks):
         raise MetadataError(f"{path}: chunks must be a list of whole numbers, not {chunks!r:.100}", path=path)
@@ -98,50 +90,17 @@ def _translate(members: Mapping[str, JSON], path: str, limits: Limits) -> dict[s
         raise MetadataError(f"{path}: order must be 'C' or 'F', not {order!r:.100}", path=path)
     if separator not in (".", "/"):
         raise MetadataError(f"{path}: dimension_separator must be '.' or '/', not {separator!r:.100}", path=path)
-    codecs: list[JSON] = [{"name": "bytes", "configuration": {"endian": endian} if endian else {}}]
+    codecs = v2_codecs.translate(_codecs_of(members, path), "little" if elements.endian == "mixed" else elements.endian, path)
     if order == "F" and len(shape) > 1:
+        if isinstance(elements.data_type, Json):
+            raise MetadataError(f"{path}: JSON in order 'F' is refused, because writers disagree on what it means", path=path)
         codecs.insert(0, {"name": "transpose", "configuration": {"order": list(range(len(shape)))[::-1]}})
     return {
         "shape": shape,
-        "data_type": data_type.to_json(),
         "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": list(chunks)}},
         "chunk_key_encoding": {"name": "v2", "configuration": {"separator": separator}},
-        "fill_value": _translate_fill_value(fill_value, data_type, path),
-        "codecs": codecs + [_translate_codec(codec, data_type, path) for codec in _codecs_of(members, path)],
+        "codecs": codecs,
     }
-
-
-def _parse_dtype(document: JSON, path: str) -> tuple[DataType, str | None]:
-    """The data type and byte order in a v2 ``dtype``; the byte order is ``None`` for single bytes, whatever the document says."""
-    match = re.fullmatch(r"([<>|]?)([a-zA-Z]\d+)", document) if isinstance(document, str) else None
-    name = _KINDS.get(match[2]) if match else None
-    if match is None or name is None:
-        # structured types, strings, times and objects of v2 would be told apart here
-        known = ", ".join(_KINDS)
-        raise UnknownExtensionError(
-            f"{path}: unknown dtype {document!r:.100}; azarr has {known}, each after '<', '>' or, for single bytes, '|'",
-            path=path,
-            name=f"{document!s:.100}",
-        )
-    data_type = parse_data_type(name, path)
-    if data_type.dtype.itemsize == 1:
-        return data_type, None
-    if match[1] not in _ENDIAN:
-        raise MetadataError(f"{path}: dtype {document!r:.100} needs a byte order, '<{match[2]}' or '>{match[2]}'", path=path)
-    return data_type, _ENDIAN[match[1]]
-
-
-def _translate_fill_value(document: JSON, data_type: DataType, path: str) -> JSON:
-    """The v3 form of a v2 ``fill_value``: without the bare NaN, the ``7.0`` of integers and the numbers of bool that v2 has."""
-    if isinstance(document, list | tuple):
-        return [_translate_fill_value(part, data_type, path) for part in document]
-    if isinstance(document, str) and document.startswith("0x"):
-        raise MetadataError(f"{path}: fill_value {document!r:.100} is a form of v3; v2 has no hexadecimal numbers", path=path)
-    if isinstance(document, float) and math.isnan(document):
-        return "NaN"
-    if isinstance(document, float) and document.is_integer() and data_type.dtype.kind in "biu":
-        return int(document)
-    return document
 
 
 def _codecs_of(members: Mapping[str, JSON], path: str) -> list[JSON]:
@@ -153,27 +112,6 @@ def _codecs_of(members: Mapping[str, JSON], path: str) -> list[JSON]:
     return [*(filters or []), *([] if compressor is None else [compressor])]
 
 
-def _translate_codec(document: JSON, data_type: DataType, path: str) -> JSON:
-    """The v3 form of a filter or compressor."""
-    codec_id = document.get("id") if isinstance(document, Mapping) else None
-    if not isinstance(document, Mapping) or not isinstance(codec_id, str):
-        raise MetadataError(f"{path}: a filter or compressor must be an object with an id, not {document!r:.100}", path=path)
-    name, defaults = _CODECS.get(codec_id, (f"numcodecs.{codec_id}", {}))
-    configuration = {**defaults, **document}
-    del configuration["id"]
-    if name == "blosc":
-        configuration |= {"shuffle": _parse_shuffle(configuration["shuffle"], data_type, path), "typesize": data_type.dtype.itemsize}
-    return {"name": name, "configuration": configuration}
-
-
-def _parse_shuffle(document: JSON, data_type: DataType, path: str) -> str:
-    if type(document) is not int or not _AUTOMATIC_SHUFFLE <= document < len(_SHUFFLES):
-        raise MetadataError(f"{path}: shuffle of the blosc compressor must be -1, 0, 1 or 2, not {document!r:.100}", path=path)
-    if document == _AUTOMATIC_SHUFFLE:
-        return "bitshuffle" if data_type.dtype.itemsize == 1 else "shuffle"
-    return _SHUFFLES[document]
-
-
 # From v3 to v2
 
 
@@ -183,72 +121,42 @@ def serialize(metadata: ArrayMetadata | GroupMetadata) -> dict[str, bytes]:
     ``MetadataError`` where v2 has no words for what the metadata says.
     """
     if metadata.extensions:
-        raise _inexpressible(f"the members {sorted(metadata.extensions)}")
+        raise inexpressible(f"the members {sorted(metadata.extensions)}")
     attributes = {".zattrs": v3.dump(dict(metadata.attributes), ".zattrs")} if metadata.attributes else {}
     if isinstance(metadata, GroupMetadata):
         return {".zgroup": v3.dump({"zarr_format": 2}, ".zgroup"), **attributes}
     return {".zarray": v3.dump(_serialize_array(metadata), ".zarray"), **attributes}
 
 
-def _inexpressible(what: str) -> MetadataError:
-    return MetadataError(f"Zarr v2 cannot express {what}; leave it out, or write Zarr v3")
-
-
 def _serialize_array(metadata: ArrayMetadata) -> dict[str, JSON]:
     if metadata.dimension_names is not None:
-        raise _inexpressible("dimension_names (many readers take them from the attribute '_ARRAY_DIMENSIONS')")
+        raise inexpressible("dimension_names (many readers take them from the attribute '_ARRAY_DIMENSIONS')")
     if metadata.storage_transformers:
-        raise _inexpressible("storage_transformers")
+        raise inexpressible("storage_transformers")
     if metadata.chunk_key_encoding.name != "v2":
-        raise _inexpressible(f"the chunk key encoding {metadata.chunk_key_encoding.name!r}")
-    order, endian, codecs = _serialize_codecs(metadata.codecs, len(metadata.shape))
+        raise inexpressible(f"the chunk key encoding {metadata.chunk_key_encoding.name!r}")
+    order, endian, codecs, compressor = v2_codecs.serialize(metadata.codecs, len(metadata.shape))
+    elements = Elements(metadata.data_type, _stored_dtype(metadata, endian))
+    dtype = v2_data_types.serialize_dtype(elements.stored)
+    if order == "F" and isinstance(metadata.data_type, Json):
+        raise inexpressible("JSON in order 'F'")
     return {
         "zarr_format": 2,
         "shape": metadata.shape,
         "chunks": metadata.chunk_grid.chunk_shape,
-        "dtype": _serialize_dtype(metadata.data_type, endian),
-        "compressor": codecs[-1] if codecs else None,
-        "fill_value": _serialize_fill_value(metadata),
+        "dtype": dtype,
+        "compressor": compressor,
+        "fill_value": None if metadata.fill_value is None else v2_data_types.serialize_fill_value(metadata.fill_value, elements),
         "order": order,
-        "filters": codecs[:-1] or None,
+        "filters": codecs or None,
         "dimension_separator": metadata.chunk_key_encoding.separator,
     }
 
 
-def _serialize_dtype(data_type: DataType, endian: JSON) -> str:
-    kind = next((kind for kind, name in _KINDS.items() if name == data_type.name), None)
-    if kind is None:
-        raise _inexpressible(f"the data type {data_type.name!r}")
-    byte_order = "|" if data_type.dtype.itemsize == 1 else ">" if endian == "big" else "<"
-    return f"{byte_order}{kind}"
-
-
-def _serialize_fill_value(metadata: ArrayMetadata) -> JSON:
-    if metadata.fill_value is None:
-        return None
-    document = metadata.data_type.serialize_fill_value(metadata.fill_value)
-    parts: Sequence[Any] = document if isinstance(document, list) else [document]
-    if any(isinstance(part, str) and part.startswith("0x") for part in parts):
-        raise _inexpressible(f"the fill value {document}, a NaN other than the usual one")
-    return document
-
-
-def _serialize_codecs(codecs: Sequence[Codec], ndim: int) -> tuple[str, JSON, list[JSON]]:
-    """The order, the byte order, and the filters and compressor for a list of v3 codecs."""
-    order, rest = "C", list(codecs)
-    if ndim > 1 and rest[0].name == "transpose" and rest[0].configuration()["order"] == list(range(ndim))[::-1]:
-        order, rest = "F", rest[1:]
-    if rest[0].name != "bytes":
-        raise _inexpressible(f"the codec {rest[0].name!r} here")
-    return order, rest[0].configuration().get("endian"), [_serialize_codec(codec) for codec in rest[1:]]
-
-
-def _serialize_codec(codec: Codec) -> JSON:
-    if codec.name not in _IDS and not codec.name.startswith("numcodecs."):
-        raise _inexpressible(f"the codec {codec.name!r}")
-    codec_id = _IDS.get(codec.name, codec.name.removeprefix("numcodecs."))
-    configuration = codec.configuration()
-    if codec_id == "blosc":
-        configuration["shuffle"] = _SHUFFLES.index(cast("str", configuration["shuffle"]))
-        configuration.pop("typesize", None)  # v2 writers take it from the data type, and readers from the chunk
-    return {"id": codec_id, **configuration}
+def _stored_dtype(metadata: ArrayMetadata, endian: JSON) -> np.dtype[Any]:
+    """The data type of the elements in the byte order in which they are stored."""
+    dtype = metadata.data_type.dtype
+    mixed = [codec.stored for codec in metadata.codecs if isinstance(codec, MixedBytes)]
+    if mixed or dtype.hasobject or not has_byte_order(dtype):
+        return mixed[0] if mixed else dtype
+    return dtype.newbyteorder(">" if endian == "big" else "<")

@@ -6,15 +6,14 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final, Literal, cast
 
-import numpy as np
-
 from azarr.chunk_grids import parse_chunk_grid
 from azarr.chunk_keys import parse_chunk_key_encoding
 from azarr.codecs.registry import parse_codecs, serialize_codec
 from azarr.data_types import DataType, parse_data_type
+from azarr.data_types.struct import Struct
 from azarr.errors import MetadataError, UnknownExtensionError
 from azarr.metadata.model import ArrayMetadata, GroupMetadata
-from azarr.types import JSON, Buffer, ChunkSpec, Limits
+from azarr.types import JSON, Buffer, ChunkSpec, FillValue, Limits
 
 DEFAULT_LIMITS: Final = Limits()
 
@@ -44,15 +43,22 @@ def _parse_node(members: Mapping[str, JSON], path: str, limits: Limits) -> Array
     raise MetadataError(f"{path}: node_type must be 'array' or 'group', not {node_type!r:.100}", path=path)
 
 
-def parse_array(members: Mapping[str, JSON], path: str, limits: Limits) -> ArrayMetadata:
-    """The metadata of the array that the v3 ``members`` describe, except for what they say of their format and node type."""
-    require(members, _REQUIRED, path, "zarr.json")
+def parse_array(
+    members: Mapping[str, JSON], path: str, limits: Limits, elements: tuple[DataType, FillValue] | None = None
+) -> ArrayMetadata:
+    """The metadata of the array that the v3 ``members`` describe, except for what they say of their format and node type.
+
+    ``elements`` are a data type and fill value that are known from elsewhere; the members need not have them then.
+    """
+    if elements is None:
+        require(members, _REQUIRED, path, "zarr.json")
+        data_type = parse_data_type(members["data_type"], path)
+        elements = data_type, _parse_fill_value(members["fill_value"], data_type, members["codecs"], path)
+    data_type, fill_value = elements
     extensions = _parse_extensions(members, _ARRAY, path)
     shape = parse_shape(members["shape"], path, limits)
-    data_type = parse_data_type(members["data_type"], path)
     grid = parse_chunk_grid(members["chunk_grid"], shape, path)
-    fill_value = _parse_fill_value(members["fill_value"], data_type, path)
-    spec = ChunkSpec(grid.chunk_shape, data_type.dtype, fill_value)
+    spec = ChunkSpec(grid.chunk_shape, data_type.dtype, fill_value, limits.chunk_nbytes)
     if spec.nbytes > limits.chunk_nbytes:
         excess = f"more than the {limits.chunk_nbytes} bytes that are accepted; raise Limits.chunk_nbytes to read them"
         raise MetadataError(f"{path}: chunks of {data_type.name} and shape {grid.chunk_shape!s:.100} are {excess}", path=path)
@@ -130,11 +136,26 @@ def _parse_extensions(members: Mapping[str, JSON], known: frozenset[str], path: 
     return extensions
 
 
-def _parse_fill_value(document: JSON, data_type: DataType, path: str) -> np.generic:
+def _parse_fill_value(document: JSON, data_type: DataType, codecs: JSON, path: str) -> FillValue:
     try:
+        if isinstance(document, str) and isinstance(data_type, Struct):
+            # base64 of the bytes in their stored order, as writers had it when structs were called "structured"
+            return data_type.parse_packed(document, data_type.dtype.newbyteorder(">" if _says_big(codecs) else "<"))
         return data_type.parse_fill_value(document)
     except MetadataError as error:
         raise MetadataError(f"{path}: fill_value: {error}", path=path) from None
+
+
+def _says_big(codecs: JSON) -> bool:
+    """Whether the ``bytes`` codec among ``codecs``, or those inside a shard, is big-endian; they are checked later."""
+    for codec in codecs if isinstance(codecs, list | tuple) else ():
+        configuration = codec.get("configuration") if isinstance(codec, Mapping) else None
+        if isinstance(codec, Mapping) and isinstance(configuration, Mapping):
+            if codec.get("name") == "bytes":
+                return configuration.get("endian") == "big"
+            if codec.get("name") == "sharding_indexed":
+                return _says_big(configuration.get("codecs"))
+    return False
 
 
 def _parse_codecs(document: JSON, spec: ChunkSpec, path: str) -> tuple[Any, ...]:

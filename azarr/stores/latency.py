@@ -37,7 +37,7 @@ class LatencyStore(Store):
     @property
     def identity(self) -> Hashable:
         """That of the store around which this one is, for the data are the same."""
-        return getattr(self._store, "identity", ("latency", id(self._store)))
+        return getattr(self._store, "identity", ("object", id(self._store)))
 
     async def get(self, key: str, byte_range: Request = None) -> Buffer | None:
         async with self._request():

@@ -62,6 +62,7 @@ class StoreSuite:
     """Whether the store can be pickled; its copy then has the same values."""
 
     def make_store(self) -> Store | Awaitable[Store]:
+        """A new, empty store of the kind that is tested."""
         raise NotImplementedError("override make_store: it answers a new, empty store")
 
     @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lzma
 import pickle
 import random
 import struct
@@ -19,23 +20,49 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from azarr.codecs.base import BytesToBytesCodec
-from azarr.codecs.blosc import Blosc
-from azarr.codecs.bz2 import Bz2
-from azarr.codecs.crc32c import Crc32c
-from azarr.codecs.gzip import Gzip
-from azarr.codecs.lz4 import Lz4
-from azarr.codecs.zlib import Zlib
-from azarr.codecs.zstd import Zstd
+from azarr.codecs import (
+    Adler32,
+    Base64,
+    Blosc,
+    BytesToBytesCodec,
+    Bz2,
+    Conditional,
+    Crc32,
+    Crc32c,
+    Fletcher32,
+    Gzip,
+    JenkinsLookup3,
+    LocatedCrc32c,
+    Lz4,
+    Lzma,
+    Shuffle,
+    Snappy,
+    Zlib,
+    Zstd,
+)
 from azarr.errors import CodecError
 
+RAW_LZMA = Lzma(3, filters=((("id", 3), ("dist", 4)), (("id", 33), ("preset", 1))))
+
 CODECS = [
+    Adler32(),
     Blosc("lz4", 5, "shuffle", 4),
     Blosc("zstd", 5, "bitshuffle", 2),
     Bz2(),
+    Conditional((Gzip(), Crc32c())),
+    Conditional((Snappy(),), 16),
+    Crc32(),
+    Crc32("end"),
     Crc32c(),
+    Fletcher32(),
     Gzip(),
+    JenkinsLookup3(3),
+    LocatedCrc32c("start"),
     Lz4(),
+    Lzma(preset=1),
+    Lzma(2, preset=1),
+    RAW_LZMA,
+    Snappy(),
     Zlib(),
     Zstd(),
     Zstd(checksum=True),
@@ -157,15 +184,40 @@ def lz4_bomb(nbytes: int) -> bytes:
     return struct.pack("<I", nbytes) + b"\x1f\0\1\0" + b"\xff" * (2**30 // 255) + b"\0" + b"\x50" + bytes(5)
 
 
+def lzma_bomb(nbytes: int) -> bytes:
+    return lzma.compress(bytes(nbytes), preset=0)
+
+
+def greedy_lzma() -> bytes:
+    """A stream that wants a dictionary of 1.5 GiB to decode a mebibyte."""
+    return lzma.compress(bytes(MEBIBYTE), filters=[{"id": lzma.FILTER_LZMA2, "preset": 0, "dict_size": 3 * 2**29}])
+
+
+def snappy_bomb(nbytes: int) -> bytes:
+    """A block that says it has ``nbytes`` bytes, in so many copies of 64 at distance 1 as make a mebibyte."""
+    size = bytes([nbytes >> 7 * i & 0x7F | 0x80 for i in range(4)]) + bytes([nbytes >> 28])
+    return size + b"\0x" + b"\xfe\1\0" * (MEBIBYTE // 64)
+
+
 # A gibibyte each, or 64 MiB of one stream where a gibibyte would take long to make.
 BOMBS: dict[str, tuple[BytesToBytesCodec, Callable[[], bytes]]] = {
+    "base64": (Base64(), lambda: Base64().encode(bytes(16 * MEBIBYTE))),
     "blosc": (Blosc(), lambda: blosc_bomb(2**30)),
     "bz2 streams": (Bz2(), lambda: Bz2(9).encode(bytes(16 * MEBIBYTE)) * 64),
+    "conditional": (Conditional((Gzip(),)), lambda: b"\1" + deflate_bomb(31, 64 * MEBIBYTE)),
+    "conditional, none applied": (Conditional((Gzip(),)), lambda: bytes(16 * MEBIBYTE)),
     "crc32c": (Crc32c(), lambda: Crc32c().encode(bytes(16 * MEBIBYTE))),
     "gzip": (Gzip(), lambda: deflate_bomb(31, 64 * MEBIBYTE)),
     "gzip members": (Gzip(), lambda: Gzip().encode(bytes(16 * MEBIBYTE)) * 64),
+    "fletcher32": (Fletcher32(), lambda: bytes(16 * MEBIBYTE)),
     "lz4": (Lz4(), lambda: lz4_bomb(2**30)),
     "lz4 that lies": (Lz4(), lambda: lz4_bomb(MEBIBYTE)),
+    "lzma": (Lzma(), lambda: lzma_bomb(64 * MEBIBYTE)),
+    "lzma with a large dictionary": (Lzma(), greedy_lzma),
+    "lzma streams": (Lzma(), lambda: lzma_bomb(16 * MEBIBYTE) * 64),
+    "shuffle": (Shuffle(4), lambda: bytes(16 * MEBIBYTE)),
+    "snappy": (Snappy(), lambda: snappy_bomb(2**30)),
+    "snappy that lies": (Snappy(), lambda: snappy_bomb(MEBIBYTE)[:-4]),
     "zlib": (Zlib(), lambda: deflate_bomb(15, 64 * MEBIBYTE)),
     "zstd": (Zstd(), lambda: Zstd().encode(bytes(64 * MEBIBYTE))),
     "zstd frames": (Zstd(), lambda: Zstd().encode(bytes(16 * MEBIBYTE)) * 64),

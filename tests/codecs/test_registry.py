@@ -6,24 +6,104 @@ import numpy as np
 import pytest
 
 from azarr import codecs
-from azarr.codecs import Blosc, Bytes, Bz2, Codec, Crc32c, Gzip, Lz4, Sharding, Transpose, Zlib, Zstd
-from azarr.codecs.registry import CODECS, parse_codec, parse_codecs, serialize_codec
+from azarr.codecs import (
+    Adler32,
+    AsType,
+    Base64,
+    BitRound,
+    Blosc,
+    Bytes,
+    Bz2,
+    CastValue,
+    Categorize,
+    Codec,
+    Conditional,
+    Crc32,
+    Crc32c,
+    Delta,
+    FixedScaleOffset,
+    Fletcher32,
+    Gzip,
+    JenkinsLookup3,
+    Json2,
+    LocatedCrc32c,
+    Lz4,
+    Lzma,
+    N5Default,
+    NumcodecsBitRound,
+    NumcodecsPackBits,
+    Optional,
+    PackBits,
+    Pcodec,
+    Quantize,
+    Reshape,
+    ScaleOffset,
+    Sharding,
+    Shuffle,
+    Snappy,
+    Transpose,
+    VlenArray,
+    VlenBytes,
+    VlenUtf8,
+    ZarrsVlen,
+    ZarrsVlenV2,
+    Zfp,
+    Zfpy,
+    Zlib,
+    Zstd,
+)
+from azarr.codecs.registry import CODECS, codec_type, parse_codec, parse_codecs, serialize_codec
+from azarr.data_types import parse_data_type
 from azarr.errors import MetadataError, UnknownExtensionError
 from azarr.types import ChunkSpec
 
 SPEC = ChunkSpec((4, 6), np.dtype("i4"), np.int32(0))
 
 EVERY = [
+    Adler32("end"),
+    AsType("<f4", "<f8"),
+    Base64(),
+    BitRound(3),
     Blosc("zstd", 3, "shuffle", 4),
     Bytes("big"),
     Bytes(None),
     Bz2(3),
+    CastValue(parse_data_type("uint8", "/"), "nearest-away", "clamp", (("NaN", 0), (1.5, 3)), ((0, "NaN"),)),
+    Categorize(("a", "b"), "<U3", "<u2"),
+    Conditional((Gzip(3), Crc32c()), 16),
+    Crc32(),
     Crc32c(),
+    Delta("<i4", "<i2"),
+    FixedScaleOffset(1000, 0.5, "<f8", "|u1"),
+    Fletcher32(),
     Gzip(3),
+    JenkinsLookup3(5),
+    Json2(),
+    LocatedCrc32c("start"),
     Lz4(2),
+    Lzma(3, filters=((("id", 3), ("dist", 4)), (("id", 33), ("preset", 1)))),
+    N5Default((Transpose((1, 0)), Bytes("big"), Gzip(3))),
+    NumcodecsBitRound(0),
+    NumcodecsPackBits(),
+    Optional((PackBits(),), (Bytes("big"), Gzip(3))),
+    PackBits("last_byte", 1, 5),
+    Pcodec(5, delta_spec="try_consecutive", delta_encoding_order=2),
+    Quantize(2, "<f8", "<f4"),
+    Reshape((6, (0, 1), -1)),
+    ScaleOffset(3, 0.1),
     Sharding((2, 3), (Transpose((1, 0)), Bytes(), Zstd(1)), (Bytes("big"), Crc32c()), "start"),
     Sharding((2, 3), (Sharding((1, 1), (Bytes(), Gzip(1))),)),
+    Shuffle(4),
+    Snappy(),
     Transpose((1, 0)),
+    VlenArray("<i4"),
+    VlenBytes(),
+    VlenUtf8(),
+    ZarrsVlen((Bytes(None), Gzip(3)), (Bytes("big"),), "uint32", "end"),
+    ZarrsVlenV2(),
+    Zfp("fixed_accuracy", 0.5),
+    Zfp("reversible"),
+    Zfpy(4, tolerance=0.5),
     Zlib(3),
     Zstd(3, checksum=True),
 ]
@@ -58,6 +138,31 @@ def test_names_that_other_writers_use(name, codec):
     parsed = parse_codec({"name": name, "configuration": configuration})
     assert parsed == codec
     assert serialize_codec(parsed)["name"] == codec.name
+
+
+@pytest.mark.parametrize(
+    ("name", "configuration", "codec"),
+    [
+        ("numcodecs.blosc", {}, Blosc("lz4", 5, "shuffle")),
+        ("numcodecs.blosc", {"id": "blosc", "cname": "zstd", "clevel": 1, "shuffle": 2, "blocksize": 0}, Blosc("zstd", 1, "bitshuffle")),
+        ("numcodecs.blosc", {"shuffle": -1, "typesize": 8}, Blosc("lz4", 5, None, 8)),
+        ("numcodecs.crc32c", {}, Crc32c()),
+        ("numcodecs.crc32c", {"location": "end"}, Crc32c()),
+        ("numcodecs.crc32c", {"location": "start"}, LocatedCrc32c("start")),
+        ("numcodecs.gzip", {"id": "gzip"}, Gzip(1)),
+        ("numcodecs.zlib", {"id": "zlib", "level": 2}, Zlib(2)),
+        ("numcodecs.zstd", {}, Zstd(0)),
+        ("numcodecs.shuffle", {}, Shuffle()),
+    ],
+)
+def test_configurations_in_the_words_of_numcodecs(name, configuration, codec):
+    assert parse_codec({"name": name, "configuration": configuration}) == codec
+    assert codec_type(name) is type(codec) or name == "numcodecs.crc32c"
+
+
+def test_an_id_is_dropped_only_where_numcodecs_leaves_it():
+    with pytest.raises(MetadataError, match="id"):
+        parse_codec({"name": "gzip", "configuration": {"id": "gzip", "level": 1}})
 
 
 def test_a_name_alone_is_a_codec_without_configuration():

@@ -152,7 +152,9 @@ class Case:
         array[strewn] = rng.choice(extremes, int(strewn.sum()))
         array = array.reshape(self.shape)
         if any(length > chunk for length, chunk in zip(self.shape, self.chunks, strict=True)):
-            array[tuple(slice((length - 1) // chunk * chunk, None) for length, chunk in zip(self.shape, self.chunks, strict=True))] = self.fill
+            array[tuple(slice((length - 1) // chunk * chunk, None) for length, chunk in zip(self.shape, self.chunks, strict=True))] = (
+                self.fill
+            )
         return array
 
     @cached_property
@@ -161,6 +163,16 @@ class Case:
         array = np.full(self.shape, self.fill, self.native)
         array[self.written] = self.values[self.written]
         return array
+
+    @property
+    def updates(self) -> list[tuple[tuple[slice, ...], np.ndarray]]:
+        """Two parts that cut through chunks and each other, and what to write to them afterwards."""
+        first = tuple(slice(length // 3, max(length - length // 4, length // 3)) for length in self.shape)
+        second = tuple(slice((length + 1) // 2) for length in self.shape)
+        return [
+            (first, self.values[first][..., ::-1].copy() if self.shape else self.values),
+            (second, np.full_like(self.values[second], 1)),
+        ]
 
     def check(self, actual: Any, expected: np.ndarray | None = None) -> None:
         """Fail unless ``actual`` is what must be read, bit by bit."""
@@ -385,7 +397,7 @@ def of_codecs():
     for cname, shuffle, typesize in itertools.product(CNAMES, SHUFFLES[1:], (1, 3, 8, 24)):
         name = f"blosc-{cname}-{shuffle}-typesize-{typesize}"
         yield replace(grid, name=name, dtype="int32", compressors=(blosc(cname, shuffle, typesize),))
-    large = Case(shape=(500, 600), dtype="int16", chunks=(300, 600))
+    large = Case(shape=(150, 600), dtype="int16", chunks=(100, 600))
     for cname, shuffle, clevel in itertools.product(CNAMES, SHUFFLES, (0, 1, 9)):
         name = f"blosc-{cname}-{shuffle}-large-{clevel}"
         yield replace(large, name=name, compressors=(blosc(cname, shuffle, 2, clevel),))
@@ -411,7 +423,7 @@ def of_v2_codecs():
         name = f"blosc-{cname}-{shuffle}-{dtype}"
         yield replace(grid, name=name, dtype=dtype, compressors=(v2_blosc(cname, shuffle),))
     for cname in CNAMES:
-        yield replace(grid, name=f"blosc-{cname}-large", shape=(500, 600), chunks=(300, 600), compressors=(v2_blosc(cname, 1, 9),))
+        yield replace(grid, name=f"blosc-{cname}-large", shape=(150, 600), chunks=(100, 600), compressors=(v2_blosc(cname, 1, 9),))
 
 
 def of_shards():
@@ -497,6 +509,23 @@ def random_cases(draw, zarr_formats=(2, 3)):
 def case(request) -> Case:
     """Every case, one after the other."""
     return request.param
+
+
+@pytest.fixture(params=[pytest.param(case, id=case.name) for case in CASES if "-blosc-" not in case.name or "-zstd-" in case.name])
+def fewer(request) -> Case:
+    """As ``case``, without all the ways in which Blosc can compress."""
+    return request.param
+
+
+@pytest.fixture
+def known(request) -> Callable[[Mapping[str, str]], None]:
+    """A function that takes the known faults of another library, by case, and expects the test to fail where the case has one."""
+
+    def expect_failure(faults: Mapping[str, str]) -> None:
+        if (reason := faults.get(request.node.callspec.id)) is not None:
+            request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
+
+    return expect_failure
 
 
 @pytest.fixture(scope="session")

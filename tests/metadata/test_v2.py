@@ -131,10 +131,10 @@ def test_several_bytes_need_a_byte_order(dtype):
 
 @pytest.mark.parametrize(
     "dtype",
-    ["|O", "|S3", "<U3", "|V3", "<M8[ns]", "<m8", "bfloat16", "<z4", "=i4", "<i3", "<i4 ", "<i\u0664", [["a", "<i4"]], None, 4, {}, ""],
+    ["<z4", "=i4", "<i3", "<i4 ", "<i\u0664", "|S0", "|V", "<M8[\u0664s]", "|O2", None, 4, {}, [], ""],
 )
 def test_unknown_dtypes_are_named(dtype):
-    assert refused(ARRAY | {"dtype": dtype}, "unknown dtype .* azarr has b1, i1", UnknownExtensionError).name == str(dtype)
+    assert refused(ARRAY | {"dtype": dtype}, "unknown dtype .* azarr has b1, c16", UnknownExtensionError).name == str(dtype)
 
 
 def test_order_f_is_a_transpose():
@@ -416,7 +416,7 @@ SHARDING = {
         ({"extra": {"must_understand": False}}, r"the members \['extra'\]"),
         ({"chunk_key_encoding": "default"}, "the chunk key encoding 'default'"),
         ({"codecs": [SHARDING]}, "the codec 'sharding_indexed'"),
-        ({"codecs": [BYTES, "crc32c"]}, "the codec 'crc32c'"),
+        ({"codecs": [{"name": "reshape", "configuration": {"shape": [-1]}}, BYTES]}, "the codec 'reshape'"),
         ({"codecs": [{"name": "transpose", "configuration": {"order": [0, 1]}}, BYTES]}, "the codec 'transpose'"),
         ({"fill_value": "0xffc00000"}, "the fill value 0xffc00000, a NaN other than the usual one"),
         ({"data_type": "complex64", "fill_value": [0, "0xffc00000"]}, ".*a NaN other than the usual one"),

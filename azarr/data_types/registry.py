@@ -1,0 +1,120 @@
+"""Which data types there are, by their names in metadata and by NumPy's data types."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from azarr.data_types.base import DataType, Maker, native, without_configuration
+from azarr.data_types.numeric import CORE
+from azarr.data_types.raw import Bytes, make_fixed, raw_bits, raw_for
+from azarr.data_types.small import MAKERS as SMALL
+from azarr.data_types.small import small_for
+from azarr.data_types.struct import make_struct, struct_for
+from azarr.data_types.text import String, make_utf32, utf32_for
+from azarr.data_types.times import make_time, time_for
+from azarr.data_types.variable import make_optional
+from azarr.errors import MetadataError, UnknownExtensionError
+from azarr.types import JSON
+
+
+def _of_scalars(data_type: DataType) -> Callable[[np.dtype[Any]], DataType]:
+    return lambda _: data_type
+
+
+def _parse(document: JSON) -> DataType:
+    """The data type that a ``data_type`` member, or a member inside it, describes."""
+    if isinstance(document, str):
+        document = {"name": document}
+    name = document.get("name") if isinstance(document, Mapping) else None
+    if not isinstance(document, Mapping) or not isinstance(name, str):
+        raise MetadataError(f"data_type must be a name, or an object with a name, not {document!r:.100}")
+    if unknown := document.keys() - {"name", "configuration", "must_understand"}:
+        raise MetadataError(f"data_type {name!r} has unknown members {sorted(unknown)!r:.100}")
+    if document.get("must_understand", True) is not True:
+        raise MetadataError("a data type must be understood; 'must_understand': false is not legal here")
+    configuration = document.get("configuration", {})
+    if not isinstance(configuration, Mapping):
+        raise MetadataError(f"data_type.configuration must be an object, not {configuration!r:.100}")
+    if name in DATA_TYPES:
+        return DATA_TYPES[name](configuration)
+    if (raw := raw_bits(name)) is not None:
+        return without_configuration(name, lambda: raw)(configuration)
+    raise UnknownExtensionError(f"unknown data type {name!r:.100}; azarr has {', '.join(DATA_TYPES)} and r8, r16, …", name=name)
+
+
+_SIMPLE: Mapping[str, Callable[[], DataType]] = {
+    **{data_type.name: partial(_of_scalars(data_type), np.dtype(bool)) for data_type in CORE},
+    "complex_float32": partial(_of_scalars(CORE[-2]), np.dtype(bool)),
+    "complex_float64": partial(_of_scalars(CORE[-1]), np.dtype(bool)),
+    **SMALL,
+    "string": String,
+    "bytes": Bytes,
+    "variable_length_bytes": Bytes,  # as zarr-python writes it
+    "binary": Bytes,  # as drafts had it
+}
+
+DATA_TYPES: Mapping[str, Maker] = MappingProxyType(
+    {
+        **{name: without_configuration(name, make) for name, make in _SIMPLE.items()},
+        **{name: partial(make_time, name) for name in ("numpy.datetime64", "numpy.timedelta64")},
+        "fixed_length_utf32": partial(make_utf32, "fixed_length_utf32"),
+        **{name: partial(make_fixed, name) for name in ("null_terminated_bytes", "raw_bytes")},
+        **{name: partial(make_struct, name, parse=_parse) for name in ("struct", "structured")},
+        **{name: partial(make_optional, name, parse=_parse) for name in ("optional", "zarrs.optional")},
+    }
+)
+"""Every data type by its name in v3 metadata, as a function of its configuration; ``r<N>`` exists besides for every N."""
+
+NUMPY_TYPES: Mapping[type[np.generic], Callable[[np.dtype[Any]], DataType]] = MappingProxyType(
+    {
+        **{data_type.dtype.type: _of_scalars(data_type) for data_type in CORE},
+        np.datetime64: time_for,
+        np.timedelta64: time_for,
+        np.str_: utf32_for,
+        np.bytes_: raw_for,
+        np.void: raw_for,
+    }
+)
+"""Every data type by NumPy's class for its elements, as a function of the NumPy data type in native byte order."""
+
+
+def is_data_type(name: str) -> bool:
+    """Whether ``name`` is that of a data type in v3 metadata."""
+    return name in DATA_TYPES or raw_bits(name) is not None
+
+
+def parse_data_type(document: JSON, path: str) -> DataType:
+    """The data type that a v3 ``data_type`` member describes.
+
+    ``UnknownExtensionError`` where azarr has none of its name, ``MetadataError`` where the member is not legal.
+    """
+    try:
+        return _parse(document)
+    except UnknownExtensionError as error:
+        raise UnknownExtensionError(f"{path}: {error}", path=path, name=error.name) from None
+    except MetadataError as error:
+        raise MetadataError(f"{path}: {error}", path=path) from None
+
+
+def data_type_for(dtype: np.dtype[Any]) -> DataType:
+    """The data type of elements that NumPy describes as ``dtype``, in either byte order; ``MetadataError`` where there is none."""
+    if dtype.kind == "T":
+        return String()
+    if dtype.names is not None:
+        return struct_for(native(dtype), data_type_for)
+    if dtype.kind == "O":
+        raise MetadataError(
+            "arrays of objects do not say what the objects are: choose dtype=str or bytes, or a serializer for them such as 'vlen-utf8'"
+        )
+    if (small := small_for(native(dtype))) is not None:
+        return small
+    # one width of integers has two classes in NumPy (C's long and long long); its sized name leads to the usual one
+    scalar = np.dtype(f"{dtype.kind}{dtype.itemsize}").type if dtype.kind in "iu" else dtype.type
+    if scalar not in NUMPY_TYPES:
+        raise MetadataError(f"Zarr arrays of {dtype} are not supported; azarr has {', '.join(DATA_TYPES)} and r8, r16, …")
+    return NUMPY_TYPES[scalar](native(dtype))

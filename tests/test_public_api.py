@@ -1,0 +1,167 @@
+"""What users import: the names, and that each is documented. A change here is a change of the public interface."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+import types
+
+import pytest
+
+import azarr
+import azarr.testing
+
+NAMES = [
+    "ArrayView",
+    "AsyncArray",
+    "AsyncGroup",
+    "ByteRange",
+    "ChecksumError",
+    "Chunk",
+    "ChunkKeyEncoding",
+    "ChunkStream",
+    "CodecError",
+    "Engine",
+    "InlineExecutor",
+    "LatencyStore",
+    "Limits",
+    "Listing",
+    "LocalStore",
+    "MemoryStore",
+    "MetadataError",
+    "NodeExistsError",
+    "NodeNotFoundError",
+    "PreconditionFailedError",
+    "SelectionError",
+    "StoreError",
+    "StreamError",
+    "Suffix",
+    "ThreadExecutor",
+    "ThrottledError",
+    "TransientStoreError",
+    "UnknownExtensionError",
+    "WriteError",
+    "ZarrError",
+    "codecs",
+    "convert",
+    "copy",
+    "create_array",
+    "create_group",
+    "create_hierarchy",
+    "load",
+    "open",
+    "open_array",
+    "open_group",
+    "save",
+]
+
+CODECS = [
+    "Adler32",
+    "ArrayToArrayCodec",
+    "ArrayToBytesCodec",
+    "AsType",
+    "Base64",
+    "BitRound",
+    "Blosc",
+    "Bytes",
+    "BytesToBytesCodec",
+    "Bz2",
+    "CastValue",
+    "Categorize",
+    "Codec",
+    "Conditional",
+    "Crc32",
+    "Crc32c",
+    "Delta",
+    "FixedScaleOffset",
+    "Fletcher32",
+    "Gzip",
+    "JenkinsLookup3",
+    "Json2",
+    "LocatedCrc32c",
+    "Lz4",
+    "Lzma",
+    "N5Default",
+    "NumcodecsBitRound",
+    "NumcodecsPackBits",
+    "Optional",
+    "PackBits",
+    "Pcodec",
+    "Quantize",
+    "Reshape",
+    "ScaleOffset",
+    "Sharding",
+    "Shuffle",
+    "Snappy",
+    "Transpose",
+    "VlenArray",
+    "VlenBytes",
+    "VlenUtf8",
+    "ZarrsVlen",
+    "ZarrsVlenV2",
+    "Zfp",
+    "Zfpy",
+    "Zlib",
+    "Zstd",
+]
+
+MODULES = [azarr, azarr.codecs, azarr.testing]
+
+
+def objects():
+    """Every public class and function by its full name."""
+    return {f"{module.__name__}.{name}": getattr(module, name) for module in MODULES for name in module.__all__}
+
+
+def test_the_names_are_these():
+    assert azarr.__all__ == NAMES
+    assert azarr.codecs.__all__ == CODECS
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__)
+def test_names_resolve_and_are_sorted(module):
+    assert module.__doc__
+    assert module.__all__ == sorted(module.__all__)
+    assert len(set(module.__all__)) == len(module.__all__)
+    for name in module.__all__:
+        assert getattr(module, name) is not None
+    scope: dict[str, object] = {}
+    exec(f"from {module.__name__} import *", scope)
+    assert set(module.__all__) <= scope.keys()
+
+
+@pytest.mark.parametrize("name", sorted(objects()))
+def test_what_is_public_is_documented(name):
+    public = objects()[name]
+    doc = inspect.getdoc(public)
+    assert doc, f"{name} has no docstring"
+    assert doc.splitlines()[0].rstrip().endswith((".", ";", ",")) or len(doc.splitlines()) > 1
+    if not isinstance(public, type):
+        return
+    # a class does not pass off the docstring of what it inherits from as its own
+    assert public.__dict__.get("__doc__"), f"{name} has no docstring of its own"
+    for member, value in vars(public).items():
+        function = value.fget if isinstance(value, property) else getattr(value, "__func__", value)
+        if not member.startswith(("_", "test_")) and isinstance(function, types.FunctionType):
+            assert inspect.getdoc(getattr(public, member)), f"{name}.{member} has no docstring"
+
+
+def test_every_error_is_exported():
+    from azarr import errors
+
+    def errors_among(module, names):
+        return {name for name in names if isinstance(each := getattr(module, name), type) and issubclass(each, errors.ZarrError)}
+
+    assert errors_among(errors, vars(errors)) == errors_among(azarr, azarr.__all__)
+
+
+def test_modules_for_typing_are_marked():
+    from importlib.resources import files
+
+    assert files("azarr").joinpath("py.typed").is_file()
+
+
+def test_importing_starts_no_thread_and_no_loop():
+    code = "import threading, azarr, sys; assert threading.active_count() == 1; assert not {'numcodecs', 'ml_dtypes'} & sys.modules.keys()"
+    subprocess.run([sys.executable, "-c", code], check=True)
