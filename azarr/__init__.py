@@ -3,6 +3,7 @@
 from azarr import codecs
 from azarr.array import ArrayView, AsyncArray
 from azarr.chunk_keys import ChunkKeyEncoding
+from azarr.conversion import convert
 from azarr.engine import Engine
 from azarr.errors import (
     ChecksumError,
@@ -22,11 +23,12 @@ from azarr.errors import (
 )
 from azarr.executors import InlineExecutor, ThreadExecutor
 from azarr.group import AsyncGroup
-from azarr.hierarchy import create_array, create_group, open, open_array, open_group
+from azarr.hierarchy import create_array, create_group, create_hierarchy, open, open_array, open_group
 from azarr.stores.latency import LatencyStore
 from azarr.stores.local import LocalStore
 from azarr.stores.memory import MemoryStore
 from azarr.stream import Chunk, ChunkStream
+from azarr.transfer import copy, load, save
 from azarr.types import ByteRange, Limits, Listing, Suffix
 
 __all__ = [
@@ -61,9 +63,14 @@ __all__ = [
     "WriteError",
     "ZarrError",
     "codecs",
+    "convert",
+    "copy",
     "create_array",
     "create_group",
+    "create_hierarchy",
+    "load",
     "open",
     "open_array",
     "open_group",
+    "save",
 ]

@@ -2,68 +2,123 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Literal, TypeAlias
+import json
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Literal, NamedTuple, TypeAlias
 
-from azarr.errors import MetadataError, NodeExistsError, StoreError
-from azarr.locks import locks_of
+from azarr.catalog import REQUESTS, Catalog, WriteThrough
+from azarr.errors import MetadataError, NodeExistsError, NodeNotFoundError, StoreError
+from azarr.locks import Hold, locks_of
 from azarr.metadata import v2, v3
+from azarr.metadata.consolidated import HINT, MEMBER, Consolidated, Documents, parse_node, parse_v2, parse_v3
 from azarr.metadata.model import ArrayMetadata, GroupMetadata
-from azarr.stores.base import ReadableStore, Store, WritableStore
+from azarr.paths import above, check_name, child, depth, key_of, normalize, prefix_of
+from azarr.stores.base import BlockingStore, ReadableStore, Store, WritableStore
 from azarr.types import JSON, Buffer, ByteRange, Limits
-from azarr.window import TaskRunner, Window
+from azarr.window import both, gather
+
+__all__ = ["Documents", "Metadata", "ZarrFormat", "check_name", "child", "key_of", "normalize"]
 
 Metadata: TypeAlias = ArrayMetadata | GroupMetadata
 ZarrFormat: TypeAlias = Literal[2, 3]
 
+NAMES_V2 = (".zarray", ".zgroup", ".zattrs")
 
-def normalize(path: str) -> str:
-    """``path`` without slashes at its ends: ``""`` is the root, ``"a/b"`` a node below it."""
-    return path.strip("/")
-
-
-def child(path: str, name: str) -> str:
-    """The path of ``name`` below ``path``; ``name`` may be a path itself."""
-    name = normalize(name)
-    return f"{path}/{name}" if path and name else path or name
+# Reading
 
 
-def key_of(path: str, document: str) -> str:
-    """The key of a metadata document of the node at ``path``."""
-    return f"{path}/{document}" if path else document
+async def fetch(store: ReadableStore, path: str, names: Sequence[str], limits: Limits) -> list[Buffer | None]:
+    """Documents of the node at ``path``, all at once; of each no more is read than the limit allows and one byte."""
+    if len(names) == 1:
+        return [await store.get(key_of(path, names[0]), limits.document)]
+    return await gather(lambda name: store.get(key_of(path, name), limits.document), names, len(names))
 
 
-async def fetch(store: ReadableStore, path: str, document: str, limits: Limits) -> Buffer | None:
-    """A metadata document, of which no more is read than the limit allows and one byte that tells that there is more."""
-    return await store.get(key_of(path, document), ByteRange(0, limits.metadata_nbytes + 1))
+async def fetch_documents(store: ReadableStore, path: str, limits: Limits, zarr_format: ZarrFormat | None = None) -> Documents | None:
+    """The documents of the node at ``path``, ``None`` where there is no node; v3 comes first where both formats are there."""
+    if zarr_format != 2:
+        (document,) = await fetch(store, path, ["zarr.json"], limits)
+        if document is not None:
+            return {"zarr.json": v3.load(document, path or "/", "zarr.json", limits)}
+    if zarr_format != 3:
+        return loaded(dict(zip(NAMES_V2, await fetch(store, path, NAMES_V2, limits), strict=True)), path, limits)
+    return None
 
 
-async def fetch_all(store: ReadableStore, path: str, names: Sequence[str], nbytes: int) -> list[Buffer | None]:
-    """The first ``nbytes`` of several documents, fetched at once; where one fails, nothing of the others goes on."""
+def fetch_documents_blocking(store: BlockingStore, path: str, limits: Limits, zarr_format: ZarrFormat | None = None) -> Documents | None:
+    """As ``fetch_documents``, for workers."""
+    if zarr_format != 2:
+        document = store.get_blocking(key_of(path, "zarr.json"), limits.document)
+        if document is not None:
+            return {"zarr.json": v3.load(document, path or "/", "zarr.json", limits)}
+    if zarr_format != 3:
+        return loaded({name: store.get_blocking(key_of(path, name), limits.document) for name in NAMES_V2}, path, limits)
+    return None
 
-    async def one(name: str) -> Buffer | None:
-        return await store.get(key_of(path, name), ByteRange(0, nbytes))
 
-    window: Window[str, Buffer | None] = Window(iter(names), TaskRunner(one), len(names), ordered=True)
-    try:
-        return [await window.take() for _ in names]
-    finally:
-        await window.aclose()
+def loaded(found: Mapping[str, Buffer | None], path: str, limits: Limits) -> Documents | None:
+    """The documents of a v2 node; an array comes before a group."""
+    kind = next((name for name in (".zarray", ".zgroup") if found[name] is not None), None)
+    names = (kind, ".zattrs") if kind is not None else ()
+    documents = {name: v3.load(document, path or "/", name, limits) for name in names if (document := found[name]) is not None}
+    return documents or None
 
 
 async def read(store: ReadableStore, path: str, limits: Limits, zarr_format: ZarrFormat | None = None) -> Metadata | None:
     """The metadata of the node at ``path``, ``None`` where there is no node; v3 comes first where both formats are there."""
-    if zarr_format in {None, 3}:
-        document = await fetch(store, path, "zarr.json", limits)
-        if document is not None:
-            return v3.parse(document, path or "/", limits)
-    if zarr_format in {None, 2}:
-        zarray, zgroup, zattrs = await fetch_all(store, path, (".zarray", ".zgroup", ".zattrs"), limits.metadata_nbytes + 1)
-        if zarray is not None:
-            return v2.parse_array(zarray, zattrs, path or "/", limits)
-        if zgroup is not None:
-            return v2.parse_group(zgroup, zattrs, path or "/", limits)
-    return None
+    documents = await fetch_documents(store, path, limits, zarr_format)
+    return None if documents is None else parse_node(documents, path, limits)
+
+
+async def read_with_catalog(
+    store: ReadableStore, path: str, limits: Limits, zarr_format: ZarrFormat | None = None, *, group: bool = False
+) -> tuple[Metadata, Catalog | None] | None:
+    """The metadata of the node at ``path``, and its consolidated metadata where it is a group that has some; ``None`` without a node.
+
+    With ``group``, and ``zarr_format=2``, only the consolidated document is asked for, unless there is none.
+    """
+    documents: Documents | None = None
+    consolidated: Consolidated | None = None
+    if zarr_format != 2:
+        documents = await fetch_documents(store, path, limits, 3)
+        if documents is not None and MEMBER in documents["zarr.json"] and documents["zarr.json"].get("node_type") == "group":
+            consolidated = parse_v3(documents["zarr.json"][MEMBER], path)
+            documents = {"zarr.json": {key: value for key, value in documents["zarr.json"].items() if key != MEMBER}}
+    if documents is None and zarr_format != 3:
+        first = [".zmetadata"] if zarr_format == 2 and group else [".zmetadata", *NAMES_V2]
+        found = dict(zip(first, await fetch(store, path, first, limits), strict=True))
+        if found[".zmetadata"] is not None and found.get(".zarray") is None:
+            consolidated = read_v2(found[".zmetadata"], path, limits)
+            documents = consolidated.documents.get("")
+        if documents is None or ".zgroup" not in documents:
+            if len(first) == 1:
+                found = dict(zip(NAMES_V2, await fetch(store, path, NAMES_V2, limits), strict=True))
+            documents = loaded(found, path, limits)
+    metadata = None if documents is None else parse_node(documents, path, limits)
+    if metadata is None:
+        return None
+    if consolidated is None or isinstance(metadata, ArrayMetadata):
+        return metadata, None
+    return metadata, Catalog(store, path, consolidated)
+
+
+def read_v2(document: Buffer, path: str, limits: Limits) -> Consolidated:
+    """The consolidated metadata in a ``.zmetadata``."""
+    try:
+        members = v3.load(document, path or "/", ".zmetadata", limits)
+    except MetadataError as error:
+        raise MetadataError(f"{error}{HINT}", path=path or "/") from None
+    return parse_v2(members, path)
+
+
+async def exists(store: ReadableStore, path: str) -> bool:
+    """Whether there is a node of either format at ``path``, whatever its documents say."""
+    names = ("zarr.json", ".zarray", ".zgroup")
+    found = await gather(lambda name: store.get(key_of(path, name), ByteRange(0, 1)), names, len(names))
+    return any(part is not None for part in found)
+
+
+# Writing
 
 
 def serialize(metadata: Metadata) -> dict[str, bytes]:
@@ -72,18 +127,24 @@ def serialize(metadata: Metadata) -> dict[str, bytes]:
     return {name: documents[name] for name in sorted(documents, key=lambda name: name != ".zattrs")}
 
 
-def check(metadata: Metadata, path: str, limits: Limits) -> None:
-    """Raise ``MetadataError`` unless the node can have such a path and metadata, in its format and within the limits."""
+def checked(path: str, metadata: Metadata, limits: Limits) -> dict[str, bytes]:
+    """The documents of a new node at ``path``; ``MetadataError`` where the name or they are not legal, or beyond the limits."""
     if metadata.zarr_format not in (2, 3):
         raise MetadataError(f"{path or '/'}: zarr_format must be 2 or 3, not {metadata.zarr_format!r:.100}", path=path)
     check_name(path, metadata.zarr_format)
     documents = serialize(metadata)
-    if metadata.zarr_format == 3:
-        v3.parse(documents["zarr.json"], path or "/", limits)
-    elif isinstance(metadata, ArrayMetadata):
-        v2.parse_array(documents[".zarray"], documents.get(".zattrs"), path or "/", limits)
-    else:
-        v2.parse_group(documents[".zgroup"], documents.get(".zattrs"), path or "/", limits)
+    parse_node({name: v3.load(document, path or "/", name, limits) for name, document in documents.items()}, path, limits)
+    return documents
+
+
+def as_documents(serialized: Mapping[str, bytes]) -> Documents:
+    """Serialized documents as the consolidated metadata have them."""
+    return {name: json.loads(document) for name, document in serialized.items()}
+
+
+def format_of(documents: Documents) -> ZarrFormat:
+    """The format of the node with these documents."""
+    return 3 if "zarr.json" in documents else 2
 
 
 async def write(store: WritableStore, path: str, metadata: Metadata) -> None:
@@ -92,65 +153,171 @@ async def write(store: WritableStore, path: str, metadata: Metadata) -> None:
         await store.set(key_of(path, name), document)
 
 
+def hold(store: object, path: str) -> Hold:
+    """Holds the lock of the node at ``path`` for the time of an ``async with``."""
+    return locks_of(store).hold(key_of(path, ""))
+
+
 async def create(store: ReadableStore, path: str, metadata: Metadata, limits: Limits, *, overwrite: bool) -> Store:
     """Create a node, and groups above it where there are none; the store, which can be written to.
 
     Raises ``NodeExistsError`` where a node is there already and ``overwrite`` is false, and where an array is above it. With
     ``overwrite``, what is at and below the node is erased first; nothing is erased where there is no node.
     """
+    writable = expect_store(store)
+    serialized = checked(path, metadata, limits)  # whatever cannot be expressed must not cost what is there
+    through = WriteThrough(writable, metadata.zarr_format, limits)
+    async with hold(store, path):
+        found, surroundings = await both(
+            exists(store, path), look_above(writable, dict.fromkeys(above(path), path), metadata.zarr_format, limits)
+        )
+        if found and not overwrite:
+            raise exists_error(path)
+        if found:
+            await erase(writable, path, limits)
+        made = await create_groups(writable, surroundings.missing, metadata.zarr_format, limits)
+        await put(writable, path, serialized)
+        await through.apply({**made, path: as_documents(serialized)}, consolidated=surroundings.consolidated)
+    return writable
+
+
+def expect_store(store: ReadableStore) -> Store:
+    """``store``, if it can be written to and listed."""
     if not isinstance(store, Store):
         raise StoreError(f"{store!r} cannot be written to and listed")
-    check(metadata, path, limits)  # what cannot be expressed or read back must not cost what is there
-    async with locks_of(store).hold(key_of(path, "")):
-        there = await exists(store, path)
-        if there and not overwrite:
-            raise NodeExistsError(
-                f"there is a node at {path or '/'!r} already; pass overwrite=True to replace it and all that is below it", path=path
-            )
-        await create_ancestors(store, path, metadata.zarr_format, limits)
-        if there:
-            await store.erase_prefix(f"{path}/" if path else "")
-        await write(store, path, metadata)
     return store
 
 
-async def exists(store: ReadableStore, path: str) -> bool:
-    """Whether there is a node of either format at ``path``, whatever its documents say."""
-    found = await fetch_all(store, path, ("zarr.json", ".zarray", ".zgroup"), 1)
-    return any(part is not None for part in found)
+def exists_error(path: str) -> NodeExistsError:
+    """The error for a new node where there is one."""
+    return NodeExistsError(
+        f"there is a node at {path or '/'!r} already; pass overwrite=True to replace it and all that is below it", path=path
+    )
 
 
-async def create_ancestors(store: Store, path: str, zarr_format: ZarrFormat, limits: Limits) -> None:
-    """Make a group of every path above ``path`` where there is no node; ``NodeExistsError`` where there is an array."""
-    parts = path.split("/")[:-1] if path else []
-    for above in ["/".join(parts[:count]) for count in range(len(parts) + 1)] if path else []:
-        # Whoever creates a node holds the lock of its path first and then those of the paths above, so nobody waits in a ring.
-        async with locks_of(store).hold(key_of(above, "")):
-            metadata = await read(store, above, limits)
-            if metadata is None:
-                await write(store, above, GroupMetadata(zarr_format))
-        if isinstance(metadata, ArrayMetadata):
+async def put(store: WritableStore, path: str, serialized: Mapping[str, bytes]) -> None:
+    """Store the documents of a node, one after the other."""
+    for name, document in serialized.items():
+        await store.set(key_of(path, name), document)
+
+
+class Surroundings(NamedTuple):
+    """What is above some paths: those where there is no node, from the top down, and the groups that are consolidated."""
+
+    missing: list[str]
+    consolidated: list[str]
+
+
+async def look_above(store: ReadableStore, below: Mapping[str, str], zarr_format: ZarrFormat, limits: Limits) -> Surroundings:
+    """What is at the paths ``below``, each of which is above another path; ``NodeExistsError`` where it is an array.
+
+    ``consolidated`` are groups of this format.
+    """
+
+    async def look(top: str) -> tuple[bool, bool]:
+        documents = await fetch_documents(store, top, limits)
+        if documents is None:
+            return True, False
+        if isinstance(parse_node(documents, top, limits), ArrayMetadata):
             raise NodeExistsError(
-                f"cannot create {path!r}: there is an array at {above or '/'!r}, and arrays have no nodes below them", path=above
+                f"cannot create {below[top]!r}: there is an array at {top or '/'!r}, and arrays have no nodes below them", path=top
             )
+        if zarr_format == 3:
+            return False, MEMBER in documents.get("zarr.json", {})
+        return False, await store.get(key_of(top, ".zmetadata"), ByteRange(0, 1)) is not None
+
+    tops = sorted(below, key=depth)
+    found = await gather(look, tops, REQUESTS)
+    missing = [top for top, (absent, _) in zip(tops, found, strict=True) if absent]
+    return Surroundings(missing, [top for top, (_, consolidated) in zip(tops, found, strict=True) if consolidated])
 
 
-def check_name(path: str, zarr_format: ZarrFormat) -> None:
-    """Raise ``MetadataError`` where a part of ``path`` is no legal node name (Zarr v3 core, "Node names")."""
-    for name in path.split("/") if path else []:
-        if not name or not name.strip(".") or (zarr_format == 3 and (name.startswith("__") or name == "zarr.json")):
+async def create_groups(store: Store, paths: Iterable[str], zarr_format: ZarrFormat, limits: Limits) -> dict[str, Documents]:
+    """Make a group at each of ``paths`` where nobody has made a node meanwhile; the documents of those that were made."""
+    made = {}
+    serialized = serialize(GroupMetadata(zarr_format))
+    for path in paths:
+        async with hold(store, path):
+            documents = await fetch_documents(store, path, limits)
+            if documents is None:
+                await put(store, path, serialized)
+                made[path] = as_documents(serialized)
+            elif isinstance(parse_node(documents, path, limits), ArrayMetadata):
+                raise NodeExistsError(f"there is an array at {path or '/'!r}, and arrays have no nodes below them", path=path)
+    return made
+
+
+# Changing
+
+
+async def change_attributes(
+    store: ReadableStore, path: str, change: Callable[[Mapping[str, JSON]], Mapping[str, JSON]], limits: Limits, own: Metadata
+) -> Metadata:
+    """The node's metadata after its stored attributes have become what ``change`` makes of them; others lose nothing by it.
+
+    Raises ``NodeNotFoundError`` where there is no node of the format of ``own`` any more. The rest of the documents stays as it is.
+    """
+    if not isinstance(store, WritableStore):
+        raise StoreError(f"{store!r} cannot be written to")
+    through = WriteThrough(store, own.zarr_format, limits)
+    async with hold(store, path):
+        documents = await fetch_documents(store, path, limits, own.zarr_format)
+        metadata = None if documents is None else parse_node(documents, path, limits)
+        if documents is None or metadata is None:
+            raise NodeNotFoundError(f"there is no node of Zarr v{own.zarr_format} at {path or '/'!r} in {store!r} any more", path=path)
+        attributes = dict(change(metadata.attributes))
+        name = "zarr.json" if own.zarr_format == 3 else ".zattrs"
+        members = attributes if own.zarr_format == 2 else {**documents[name], "attributes": attributes}
+        document = v3.dump(members, name)
+        if len(document) > limits.metadata_nbytes:
             raise MetadataError(
-                f"{name!r} in path {path!r} is not a node name: it may not be empty, of periods only, 'zarr.json', or start with '__'",
-                path=path,
+                f"{path or '/'}: {name} would have {len(document)} bytes where {limits.metadata_nbytes} are accepted", path=path
             )
+        documents = {**documents, name: json.loads(document)}
+        if members:
+            await store.set(key_of(path, name), document)
+        else:
+            del documents[name]
+            await store.erase(key_of(path, name))
+        await through.apply({path: documents}, held=[path], own=path if ".zgroup" in documents else None)
+    return metadata.with_attributes(json.loads(document) if own.zarr_format == 2 else json.loads(document)["attributes"])
 
 
 async def update_attributes(store: ReadableStore, path: str, attributes: Mapping[str, JSON], limits: Limits, own: Metadata) -> Metadata:
     """The node's metadata after its stored attributes have taken on ``attributes``; others in this process lose nothing by it."""
-    if not isinstance(store, WritableStore):
-        raise StoreError(f"{store!r} cannot be written to")
-    async with locks_of(store).hold(key_of(path, "")):
-        stored = await read(store, path, limits, own.zarr_format) or own
-        updated = stored.with_attributes({**stored.attributes, **attributes})
-        await write(store, path, updated)
-    return updated
+    return await change_attributes(store, path, lambda old: {**old, **attributes}, limits, own)
+
+
+async def replace_attributes(store: ReadableStore, path: str, attributes: Mapping[str, JSON], limits: Limits, own: Metadata) -> Metadata:
+    """The node's metadata after ``attributes`` have taken the place of all that are stored."""
+    return await change_attributes(store, path, lambda _: attributes, limits, own)
+
+
+async def delete_attributes(store: ReadableStore, path: str, names: Collection[str], limits: Limits, own: Metadata) -> Metadata:
+    """The node's metadata after the attributes of these names have gone; fine where there are none."""
+    return await change_attributes(store, path, lambda old: {name: value for name, value in old.items() if name not in names}, limits, own)
+
+
+async def erase(store: Store, path: str, limits: Limits, *, held: Collection[str] = ()) -> None:
+    """Erase what is at and below ``path``, for whoever holds its lock: first from consolidated metadata, then the node, then the rest.
+
+    ``held`` are the paths of other locks that the caller holds.
+    """
+    throughs = [WriteThrough(store, 3, limits), WriteThrough(store, 2, limits)]
+    for through in throughs:
+        await through.apply({}, [path], held=held)
+    for name in ("zarr.json", ".zarray", ".zgroup"):
+        await store.erase(key_of(path, name))
+    await store.erase_prefix(prefix_of(path))
+    for through in throughs:
+        if through.disturbed:
+            await through.apply({}, [path], held=held)
+
+
+async def delete(store: ReadableStore, path: str, limits: Limits, *, listed: bool = False) -> None:
+    """Delete the node at ``path`` and all below it; ``NodeNotFoundError`` where there is none, unless it is ``listed`` nevertheless."""
+    writable = expect_store(store)
+    async with hold(store, path):
+        if not listed and not await exists(store, path):
+            raise NodeNotFoundError(f"there is no array or group at {path or '/'!r} in {store!r} that could be deleted", path=path)
+        await erase(writable, path, limits)

@@ -2,34 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+import asyncio
+import os
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
 from types import MappingProxyType
 from typing import Any, Literal
 
-from azarr import documents
+from azarr import documents, nodes
 from azarr.array import AsyncArray
+from azarr.catalog import Catalog
+from azarr.copying import Progress, copy_nodes, copy_prefix
 from azarr.creation import array_metadata
 from azarr.engine import Engine, default_engine
-from azarr.errors import NodeNotFoundError, StoreError
+from azarr.errors import MetadataError, NodeExistsError, NodeNotFoundError
+from azarr.metadata.consolidated import Consolidated, parse_node
 from azarr.metadata.model import ArrayMetadata, GroupMetadata
-from azarr.stores.base import ListableStore, ReadableStore
+from azarr.metadata.translation import translated
+from azarr.paths import child, normalize, relative
+from azarr.stores.base import ReadableStore
+from azarr.stores.urls import open_store
+from azarr.tree import draw, label_of
 from azarr.types import JSON
-from azarr.window import TaskRunner, Window
 
 
 class AsyncGroup:
-    """A group in a store: its attributes, and the arrays and groups below it. Open one with ``azarr.open_group``."""
+    """A group in a store: its attributes, and the arrays and groups below it. Open one with ``azarr.open_group``.
 
-    __slots__ = ("_engine", "metadata", "path", "store")
+    Names are those of nodes directly below (``"a"``) or further down (``"a/b"``). Where the group has consolidated metadata, or was
+    opened through a group that has, all that it says of its nodes comes from there, and no request is made.
+    """
 
-    def __init__(self, store: ReadableStore, path: str, metadata: GroupMetadata, engine: Engine | None = None) -> None:
+    __slots__ = ("_catalog", "_engine", "_use_consolidated", "metadata", "path", "store")
+
+    def __init__(
+        self,
+        store: ReadableStore,
+        path: str,
+        metadata: GroupMetadata,
+        engine: Engine | None = None,
+        catalog: Catalog | None = None,
+        *,
+        use_consolidated: bool | None = None,
+    ) -> None:
         self.store = store
         self.path = path
         self.metadata = metadata
         self._engine = engine
+        self._catalog = catalog
+        self._use_consolidated = use_consolidated
 
     def __repr__(self) -> str:
         return f"<AsyncGroup {self.path or '/'!r} in {self.store!r}>"
+
+    def __reduce__(self) -> tuple[type[AsyncGroup], tuple[ReadableStore, str, GroupMetadata]]:
+        return AsyncGroup, (self.store, self.path, self.metadata)  # an engine's threads stay in their process, and what it knows of others
 
     @property
     def engine(self) -> Engine:
@@ -43,13 +70,75 @@ class AsyncGroup:
 
     async def update_attributes(self, attributes: Mapping[str, JSON]) -> None:
         """Add ``attributes`` to the stored ones, replacing those of the same name."""
-        updated = await documents.update_attributes(self.store, self.path, attributes, self.engine.limits, self.metadata)
+        self._take(await documents.update_attributes(self.store, self.path, attributes, self.engine.limits, self.metadata))
+
+    async def replace_attributes(self, attributes: Mapping[str, JSON]) -> None:
+        """Store ``attributes`` in place of all that are stored."""
+        self._take(await documents.replace_attributes(self.store, self.path, attributes, self.engine.limits, self.metadata))
+
+    async def delete_attributes(self, *names: str) -> None:
+        """Delete the stored attributes of these names; fine where there are none."""
+        self._take(await documents.delete_attributes(self.store, self.path, names, self.engine.limits, self.metadata))
+
+    def _take(self, updated: documents.Metadata) -> None:
         if isinstance(updated, GroupMetadata):
-            self.metadata = updated
+            self.metadata = translated(updated, updated.zarr_format)
+
+    # Consolidated metadata
+
+    @property
+    def consolidated(self) -> bool:
+        """Whether what this group says of its nodes comes from consolidated metadata."""
+        return self._known is not None
+
+    @property
+    def _known(self) -> Consolidated | None:
+        return None if self._catalog is None else self._catalog.consolidated
+
+    def _path_in(self, path: str) -> str:
+        """``path`` as the consolidated metadata call it."""
+        return relative(path, self._catalog.path) if self._catalog is not None else path
+
+    async def consolidate(self) -> None:
+        """Write consolidated metadata of all nodes below this group as they are in the store, and use them from now on.
+
+        Whoever opens the group then needs one request for all of it. What azarr changes below the group it changes there, too; other
+        libraries may not, and then this must be called again. Nodes of the other Zarr format are left out.
+
+        Raises:
+            MetadataError: There is more than ``Limits.metadata_nbytes`` of it.
+            StoreError: The store failed, cannot be listed, or is read-only.
+
+        """
+        self._catalog = await nodes.consolidate(self.store, self.path, self.metadata.zarr_format, self.engine)
+
+    async def drop_consolidated(self) -> None:
+        """Take this group's consolidated metadata out of the store, and look at the nodes themselves from now on."""
+        await nodes.drop_consolidated(self.store, self.path, self.metadata.zarr_format, self.engine.limits)
+        self._catalog = None
+
+    # Opening
 
     async def open(self, name: str) -> AsyncArray | AsyncGroup:
-        """The array or group ``name`` (``"a"`` or ``"a/b"``) below this one; ``NodeNotFoundError`` where there is none."""
-        return await open_node(self.store, documents.child(self.path, name), self._engine)
+        """The array or group ``name`` below this one; ``NodeNotFoundError`` where there is none."""
+        path, known = child(self.path, name), self._known
+        if known is None:
+            use = False if self._use_consolidated is False else None
+            return await open_node(self.store, path, self._engine, use_consolidated=use)
+        metadata = self._look_up(known, path)
+        if metadata is None:
+            raise NodeNotFoundError(
+                f"there is no array or group at {path!r} in the consolidated metadata of {self.store!r}; open the group with "
+                "use_consolidated=False if they may be out of date, and consolidate it again",
+                path=path,
+            )
+        return node(self.store, path, metadata, self._engine, self._catalog)
+
+    def _look_up(self, known: Consolidated, path: str) -> documents.Metadata | None:
+        if path == self.path:
+            return self.metadata
+        top = self._catalog.path if self._catalog is not None else ""
+        return known.metadata(self._path_in(path), self.engine.limits, top=top)
 
     async def open_array(self, name: str) -> AsyncArray:
         """As ``open``, for an array."""
@@ -59,65 +148,206 @@ class AsyncGroup:
         """As ``open``, for a group."""
         return expect_group(await self.open(name))
 
+    async def contains(self, name: str) -> bool:
+        """Whether there is an array or group ``name`` below this one."""
+        path, known = child(self.path, name), self._known
+        if known is None or path == self.path:
+            return await documents.exists(self.store, path)
+        return self._path_in(path) in known.documents
+
+    async def members(self, *, max_depth: int | None = 1) -> AsyncGenerator[tuple[str, AsyncArray | AsyncGroup], None]:
+        """The nodes below this group and their names relative to it, nearest first, then in order of their names.
+
+        Args:
+            max_depth: How many names further down: 1 for what is directly below, ``None`` for everything.
+
+        Raises:
+            MetadataError: A node's metadata cannot be read; the nodes before it have been handed out.
+            StoreError: The store failed, or cannot be listed. Folders that are no nodes are no error, and looked into.
+
+        """
+        known = self._known
+        if known is not None:
+            inside = self._path_in(self.path)
+            for number, path in enumerate(known.below(inside, max_depth), 1):
+                metadata = known.metadata(path, self.engine.limits, top=self._catalog.path if self._catalog is not None else "")
+                if metadata is not None:
+                    name = relative(path, inside)
+                    yield name, node(self.store, child(self.path, name), metadata, self._engine, self._catalog)
+                if number % nodes.BATCH == 0:
+                    await asyncio.sleep(0)
+            return
+        async with aclosing(nodes.walk(self.store, self.path, self.engine, max_depth=max_depth)) as found:
+            async for name, own in found:
+                path = child(self.path, name)
+                metadata = parse_node(own, path, self.engine.limits)
+                if metadata is not None:
+                    yield name, node(self.store, path, metadata, self._engine)
+
+    async def tree(self, *, max_depth: int | None = None) -> str:
+        """The hierarchy below this group as text, with the shapes and data types of arrays; ``max_depth`` as for ``members``."""
+        async with aclosing(self.members(max_depth=max_depth)) as found:
+            labels = {name: label_of(member.metadata) async for name, member in found}
+        return draw(f"/{self.path}", labels)
+
+    # Creating
+
     async def create_array(self, name: str, *, like: AsyncArray | None = None, overwrite: bool = False, **options: Any) -> AsyncArray:
         """A new array below this group, in its format; the options are those of ``azarr.create_array``."""
-        metadata = array_metadata(options, like=None if like is None else like.metadata, zarr_format=self.metadata.zarr_format)
-        path = documents.child(self.path, name)
+        metadata = self._new(like, options)
+        path = child(self.path, name)
         await documents.create(self.store, path, metadata, self.engine.limits, overwrite=overwrite)
         return AsyncArray(self.store, path, metadata, self._engine)
+
+    def _new(self, like: AsyncArray | None, options: Mapping[str, Any]) -> ArrayMetadata:
+        return array_metadata(options, like=None if like is None else like.metadata, zarr_format=self.metadata.zarr_format)
 
     async def create_group(self, name: str, *, attributes: Mapping[str, JSON] | None = None, overwrite: bool = False) -> AsyncGroup:
         """A new group below this one, in its format."""
         metadata = GroupMetadata(self.metadata.zarr_format, dict(attributes or {}))
-        path = documents.child(self.path, name)
+        path = child(self.path, name)
         await documents.create(self.store, path, metadata, self.engine.limits, overwrite=overwrite)
-        return AsyncGroup(self.store, path, metadata, self._engine)
+        return AsyncGroup(self.store, path, metadata, self._engine, None if self._known is None else self._catalog)
 
-    async def members(self) -> AsyncIterator[tuple[str, AsyncArray | AsyncGroup]]:
-        """The names and nodes directly below this group, in order of their names; folders that are no nodes are passed over."""
-        if not isinstance(self.store, ListableStore):
-            raise StoreError(f"{self.store!r} cannot be listed")
-        prefix = f"{self.path}/" if self.path else ""
-        listing = await self.store.list_dir(prefix)
-        names = sorted(name for each in listing.prefixes if not (name := each.removeprefix(prefix).rstrip("/")).startswith("__"))
-        window: Window[str, tuple[str, AsyncArray | AsyncGroup] | None] = Window(
-            iter(names), TaskRunner(self._member), self.engine.concurrency, ordered=True
-        )
+    async def require_group(self, name: str, *, attributes: Mapping[str, JSON] | None = None) -> AsyncGroup:
+        """The group ``name``, created with ``attributes`` where it is not there yet; ``NodeExistsError`` where an array is."""
+        found = await self._require(name, lambda: self.create_group(name, attributes=attributes))
+        if isinstance(found, AsyncArray):
+            raise NodeExistsError(f"there is an array at {found.path!r} already, where a group is required", path=found.path)
+        return found
+
+    async def require_array(self, name: str, *, shape: Any, dtype: Any, like: AsyncArray | None = None, **options: Any) -> AsyncArray:
+        """The array ``name``, created with the options of ``create_array`` where it is not there yet.
+
+        Raises ``NodeExistsError`` where there is a group, or an array of another shape or data type. The other options count only for a new
+        array.
+        """
+        wanted = self._new(like, {"shape": shape, "dtype": dtype, **options})
+        found = await self._require(name, lambda: self.create_array(name, like=like, shape=shape, dtype=dtype, **options))
+        if isinstance(found, AsyncGroup):
+            raise NodeExistsError(f"there is a group at {found.path or '/'!r} already, where an array is required", path=found.path)
+        if (found.shape, found.dtype) != (wanted.shape, wanted.data_type.dtype):
+            raise NodeExistsError(
+                f"there is an array at {found.path!r} already, of shape {found.shape} and data type {found.dtype}, where shape "
+                f"{wanted.shape} and data type {wanted.data_type.dtype} are required; create_array(..., overwrite=True) replaces it",
+                path=found.path,
+            )
+        return found
+
+    async def _require(self, name: str, create: Callable[[], Any]) -> AsyncArray | AsyncGroup:
         try:
-            while True:
-                try:
-                    found = await window.take()
-                except StopAsyncIteration:
-                    return
-                window.release(1)
-                if found is not None:
-                    yield found
-        finally:
-            await window.aclose()
+            return await self.open(name)
+        except NodeNotFoundError:
+            pass
+        try:
+            created: AsyncArray | AsyncGroup = await create()
+        except NodeExistsError:  # by somebody else, meanwhile
+            return await open_node(self.store, child(self.path, name), self._engine)
+        return created
 
-    async def _member(self, name: str) -> tuple[str, AsyncArray | AsyncGroup] | None:
-        path = documents.child(self.path, name)
-        async with self.engine.requests():
-            metadata = await documents.read(self.store, path, self.engine.limits)
-        return None if metadata is None else (name, node(self.store, path, metadata, self._engine))
+    # Moving things about
+
+    async def delete(self, name: str) -> None:
+        """Delete the array or group ``name`` and all that is below it; ``NodeNotFoundError`` where there is none."""
+        path, known = self._inside(name), self._known
+        listed = known is not None and self._path_in(path) in known.documents
+        await documents.delete(self.store, path, self.engine.limits, listed=listed)
+
+    async def move(self, old: str, new: str) -> None:
+        """Give the array or group ``old``, with all that is below it, the name ``new``, also into another group.
+
+        The values are copied, and deleted at the old place at last; nothing else should write to them meanwhile.
+
+        Raises:
+            NodeNotFoundError: There is no ``old``.
+            NodeExistsError: There is something at ``new`` already, or an array above it; or ``new`` is inside of ``old``.
+
+        """
+        await copy_prefix(self.store, self._inside(old), self._inside(new), self.engine)
+        await documents.delete(self.store, self._inside(old), self.engine.limits)
+
+    async def copy(
+        self,
+        name: str,
+        target: AsyncGroup | tuple[ReadableStore | AsyncGroup | str | os.PathLike[str], str],
+        *,
+        overwrite: bool = False,
+        progress: Progress | None = None,
+        **options: Any,
+    ) -> AsyncArray | AsyncGroup:
+        """Copy the array or group ``name`` into the group ``target``, or to ``(store or group, path)``; the copy.
+
+        The arguments that follow, and the errors, are those of ``azarr.copy``.
+        """
+        source = await self.open(name)
+        to, path = target if isinstance(target, tuple) else (target, normalize(name).rpartition("/")[2])
+        store, where = (to.store, child(to.path, path)) if isinstance(to, AsyncGroup) else (open_store(to), normalize(path))
+        return await copy_to(source, store, where, overwrite=overwrite, progress=progress, **options)
+
+    def _inside(self, name: str) -> str:
+        if not normalize(name):
+            raise MetadataError(f"{name!r} is not the name of a node below {self.path or '/'!r}", path=self.path)
+        return child(self.path, name)
 
 
-def node(store: ReadableStore, path: str, metadata: documents.Metadata, engine: Engine | None) -> AsyncArray | AsyncGroup:
-    """What a user holds of the node with this metadata."""
+def node(
+    store: ReadableStore,
+    path: str,
+    metadata: documents.Metadata,
+    engine: Engine | None,
+    catalog: Catalog | None = None,
+    *,
+    use_consolidated: bool | None = None,
+) -> AsyncArray | AsyncGroup:
+    """What a user holds of the node with this metadata; with ``catalog``, a group knows its nodes from there."""
     if isinstance(metadata, ArrayMetadata):
         return AsyncArray(store, path, metadata, engine)
-    return AsyncGroup(store, path, metadata, engine)
+    own: GroupMetadata = translated(metadata, metadata.zarr_format)
+    return AsyncGroup(store, path, own, engine, catalog, use_consolidated=use_consolidated)
 
 
 async def open_node(
-    store: ReadableStore, path: str, engine: Engine | None, zarr_format: Literal[2, 3] | None = None
+    store: ReadableStore,
+    path: str,
+    engine: Engine | None,
+    zarr_format: Literal[2, 3] | None = None,
+    *,
+    kind: Literal["array", "group"] | None = None,
+    use_consolidated: bool | None = None,
 ) -> AsyncArray | AsyncGroup:
-    """The array or group at ``path``; ``NodeNotFoundError`` where there is none."""
+    """The array or group at ``path``, with its consolidated metadata; ``NodeNotFoundError`` where there is none.
+
+    ``kind`` is what the caller expects to be there, so that no more is asked for than that needs.
+    """
     limits = (engine or default_engine()).limits
-    metadata = await documents.read(store, path, limits, zarr_format)
+    metadata: documents.Metadata | None
+    catalog: Catalog | None = None
+    if use_consolidated is False or kind == "array":
+        metadata = await documents.read(store, path, limits, zarr_format)
+    else:
+        found = await documents.read_with_catalog(store, path, limits, zarr_format, group=kind == "group")
+        metadata, catalog = found or (None, None)
     if metadata is None:
         looked = {2: ".zarray or .zgroup", 3: "zarr.json", None: "zarr.json, .zarray or .zgroup"}[zarr_format]
         raise NodeNotFoundError(f"there is no array or group at {path or '/'!r} in {store!r}: no {looked}", path=path)
+    if use_consolidated and catalog is None and isinstance(metadata, GroupMetadata):
+        raise MetadataError(
+            f"the group at {path or '/'!r} in {store!r} has no consolidated metadata; group.consolidate() writes them", path=path or "/"
+        )
+    return node(store, path, metadata, engine, catalog, use_consolidated=use_consolidated)
+
+
+async def copy_to(
+    source: AsyncArray | AsyncGroup, store: ReadableStore, path: str, *, overwrite: bool, progress: Progress | None, **options: Any
+) -> AsyncArray | AsyncGroup:
+    """The copy of ``source`` at ``path`` in ``store``; see ``azarr.copy``."""
+    found: dict[str, documents.Metadata] = {"": source.metadata}
+    if isinstance(source, AsyncGroup):
+        async with aclosing(source.members(max_depth=None)) as members:
+            async for name, member in members:
+                found[name] = member.metadata
+    engine = source.engine
+    metadata = await copy_nodes(source.store, source.path, found, store, path, engine, overwrite=overwrite, progress=progress, **options)
     return node(store, path, metadata, engine)
 
 

@@ -12,8 +12,11 @@ from azarr import documents
 from azarr.array import AsyncArray
 from azarr.creation import array_metadata
 from azarr.engine import Engine, default_engine
-from azarr.group import AsyncGroup, expect_array, expect_group, open_node
-from azarr.metadata.model import GroupMetadata
+from azarr.errors import MetadataError
+from azarr.group import AsyncGroup, expect_array, expect_group, node, open_node
+from azarr.metadata.model import ArrayMetadata, GroupMetadata
+from azarr.nodes import create_many
+from azarr.paths import child, normalize
 from azarr.stores.base import ReadableStore
 from azarr.stores.urls import open_store
 from azarr.types import JSON
@@ -39,21 +42,33 @@ async def open(
         StoreError: The store failed.
 
     """
-    return await open_node(open_store(store), documents.normalize(path), engine, zarr_format)
+    return await open_node(open_store(store), normalize(path), engine, zarr_format)
 
 
 async def open_array(
     store: StoreLike, path: str = "", *, zarr_format: Literal[2, 3] | None = None, engine: Engine | None = None
 ) -> AsyncArray:
     """The array at ``path`` in ``store``; as ``open``, and ``NodeNotFoundError`` where a group is there."""
-    return expect_array(await open(store, path, zarr_format=zarr_format, engine=engine))
+    return expect_array(await open_node(open_store(store), normalize(path), engine, zarr_format, kind="array"))
 
 
 async def open_group(
-    store: StoreLike, path: str = "", *, zarr_format: Literal[2, 3] | None = None, engine: Engine | None = None
+    store: StoreLike,
+    path: str = "",
+    *,
+    zarr_format: Literal[2, 3] | None = None,
+    use_consolidated: bool | None = None,
+    engine: Engine | None = None,
 ) -> AsyncGroup:
-    """The group at ``path`` in ``store``; as ``open``, and ``NodeNotFoundError`` where an array is there."""
-    return expect_group(await open(store, path, zarr_format=zarr_format, engine=engine))
+    """The group at ``path`` in ``store``; as ``open``, and ``NodeNotFoundError`` where an array is there.
+
+    Where the group has consolidated metadata, the documents of all nodes below it come with the one request that opens it (of Zarr v2,
+    with ``zarr_format=2``). ``use_consolidated=False`` leaves them aside, which may be out of date where something other than azarr has
+    changed the hierarchy; ``use_consolidated=True`` raises ``MetadataError`` where there are none.
+    """
+    where = normalize(path)
+    found = await open_node(open_store(store), where, engine, zarr_format, kind="group", use_consolidated=use_consolidated)
+    return expect_group(found)
 
 
 async def create_array(
@@ -91,7 +106,7 @@ async def create_array(
 
     """
     metadata = array_metadata({"shape": shape, "dtype": dtype, **options}, like=None if like is None else like.metadata)
-    target, where = open_store(store), documents.normalize(path)
+    target, where = open_store(store), normalize(path)
     await documents.create(target, where, metadata, (engine or default_engine()).limits, overwrite=overwrite)
     return AsyncArray(target, where, metadata, engine)
 
@@ -109,7 +124,59 @@ async def create_group(
 
     Raises ``NodeExistsError`` where a node is there already and ``overwrite`` is false.
     """
-    metadata = GroupMetadata(zarr_format, dict(attributes or {}))
-    target, where = open_store(store), documents.normalize(path)
+    metadata = new_group(zarr_format, attributes)
+    target, where = open_store(store), normalize(path)
     await documents.create(target, where, metadata, (engine or default_engine()).limits, overwrite=overwrite)
     return AsyncGroup(target, where, metadata, engine)
+
+
+def new_group(zarr_format: Literal[2, 3], attributes: Mapping[str, JSON] | None = None) -> GroupMetadata:
+    """The metadata of a new group; ``MetadataError`` where there is no such format."""
+    if zarr_format not in (2, 3):
+        raise MetadataError(f"zarr_format must be 2 or 3, not {zarr_format!r:.100}")
+    return GroupMetadata(zarr_format, dict(attributes or {}))
+
+
+async def create_hierarchy(
+    store: StoreLike,
+    nodes: Mapping[str, Mapping[str, Any] | ArrayMetadata | GroupMetadata],
+    path: str = "",
+    *,
+    zarr_format: Literal[2, 3] = 3,
+    overwrite: bool = False,
+    engine: Engine | None = None,
+) -> dict[str, AsyncArray | AsyncGroup]:
+    """Many new arrays and groups at once, by the names they are given in ``nodes``; groups above them are created too.
+
+    Args:
+        store: A folder's path, a ``file://`` URL, or a store object.
+        nodes: What is to be at each path: for an array the options of ``create_array`` (``shape`` and ``dtype``, or ``like``), for a
+            group ``{}`` or its ``attributes``, or in either case metadata.
+        path: Where the hierarchy begins inside the store; the root by default.
+        zarr_format: 3, or 2; where an option or metadata do not say it.
+        overwrite: Erase what is at these paths already, and below them, instead of raising.
+        engine: The limits and workers to use; by default the running loop has one of its own.
+
+    Raises:
+        NodeExistsError: There is a node at one of the paths already, or an array above one. Nothing has been written.
+        MetadataError: The options of a node do not fit together. Nothing has been written.
+        StoreError: The store failed, or is read-only. What has been written are whole nodes.
+
+    """
+    target, top = open_store(store), normalize(path)
+    metadata = {normalize(name): described(each, zarr_format) for name, each in nodes.items()}
+    await create_many(target, {child(top, name): each for name, each in metadata.items()}, engine or default_engine(), overwrite=overwrite)
+    return {name: node(target, child(top, normalize(name)), metadata[normalize(name)], engine) for name in nodes}
+
+
+def described(options: Mapping[str, Any] | ArrayMetadata | GroupMetadata, zarr_format: Literal[2, 3]) -> ArrayMetadata | GroupMetadata:
+    """The metadata of a node that ``create_hierarchy`` is to make."""
+    if isinstance(options, ArrayMetadata | GroupMetadata):
+        return options
+    given = dict(options)
+    like = given.pop("like", None)
+    if like is not None or given.keys() & {"shape", "dtype"}:
+        return array_metadata(given, like=None if like is None else like.metadata, zarr_format=zarr_format)
+    if unknown := given.keys() - {"attributes", "zarr_format"}:
+        raise TypeError(f"a group has no option {sorted(unknown)}; an array needs shape and dtype")
+    return new_group(given.get("zarr_format", zarr_format), given.get("attributes"))

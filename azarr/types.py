@@ -81,6 +81,11 @@ class Limits:
     ndim: int = 64
     chunk_nbytes: int = CHUNK_NBYTES
 
+    @property
+    def document(self) -> ByteRange:
+        """What is asked for of a metadata document: no more than the limit allows, and one byte that tells that there is more."""
+        return ByteRange(0, self.metadata_nbytes + 1)
+
 
 @dataclass(frozen=True, slots=True)
 class ChunkSpec:

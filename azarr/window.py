@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from functools import partial
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 from azarr.errors import StreamError
 from azarr.executors import CodecExecutor, Mailbox, OnDone
@@ -271,3 +271,28 @@ class Window(Generic[T, R]):
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+
+async def gather(function: Callable[[T], Coroutine[Any, Any, R]], items: Iterable[T], limit: int) -> list[R]:
+    """What ``function`` answers for each of ``items``, in their order, at most ``limit`` at once.
+
+    The first error comes out once nothing runs any more, unlike with ``asyncio.gather``.
+    """
+    results: dict[int, R] = {}
+
+    async def run(numbered: tuple[int, T]) -> None:
+        number, item = numbered
+        results[number] = await function(item)
+
+    await Window(enumerate(items), TaskRunner(run), limit).drain()
+    return [results[number] for number in range(len(results))]
+
+
+async def both(first: Coroutine[Any, Any, T], second: Coroutine[Any, Any, R]) -> tuple[T, R]:
+    """What two coroutines answer that run at once; where one fails, the other is given up."""
+    results = await gather(_itself, (first, second), 2)
+    return cast("tuple[T, R]", tuple(results))
+
+
+async def _itself(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    return await coroutine

@@ -44,11 +44,16 @@ NAMES = [
     "WriteError",
     "ZarrError",
     "codecs",
+    "convert",
+    "copy",
     "create_array",
     "create_group",
+    "create_hierarchy",
+    "load",
     "open",
     "open_array",
     "open_group",
+    "save",
 ]
 
 CODECS = [

@@ -223,6 +223,21 @@ def dump(members: Mapping[str, JSON], name: str) -> bytes:
     read. Characters beyond ASCII are escaped, because a string of JSON may hold half a surrogate pair, which UTF-8 may not.
     """
     try:
-        return json.dumps(members, indent=2).encode()
+        if "consolidated_metadata" in members:  # which may be of thousands of nodes, and is for machines
+            return json.dumps(members, separators=(",", ":")).encode()
+        return _lines(members, "\n").encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise MetadataError(f"{name} cannot be written, because its attributes are not JSON: {error}") from error
+
+
+def _lines(members: Mapping[str, JSON], line: str) -> str:
+    """The members as JSON, one a line, as are the attributes. ``json.dumps`` with an indentation takes many times as long."""
+    if not all(isinstance(name, str) for name in members):  # json makes strings of some, and refuses others
+        return json.dumps(members)
+    further = f"{line}  "
+    values = [
+        _lines(value, further) if name == "attributes" and isinstance(value, dict) and value else json.dumps(value)
+        for name, value in members.items()
+    ]
+    whole = [f"{further}{json.dumps(name)}: {value}" for name, value in zip(members, values, strict=True)]
+    return f"{{{','.join(whole)}{line}}}" if whole else "{}"

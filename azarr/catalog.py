@@ -1,0 +1,224 @@
+"""Consolidated metadata in a store, kept up to date: whatever is done to a node is written through to the groups above it.
+
+Every change of a node is made under the node's lock, and written through, group by group, under the lock of each group, whose
+document is read again there. Locks are always taken from below upwards. Whether a group above is consolidated at all is looked at
+without a lock, so that those who work side by side in a group that is not consolidated do not wait for each other; a consolidation
+that goes on meanwhile makes itself known in the ``Registry``.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from azarr.errors import MetadataError
+from azarr.locks import locks_of
+from azarr.metadata import v3
+from azarr.metadata.consolidated import MEMBER, Consolidated, Documents, parse_v2, parse_v3
+from azarr.paths import above, depth, is_below, key_of, relative
+from azarr.types import JSON, Limits
+from azarr.window import gather
+
+REQUESTS = 32
+"""Documents of groups above a node that are fetched at once."""
+
+
+class Catalog:
+    """The consolidated metadata of the group at ``path``, as everybody who works through that group sees it; ``None`` once dropped."""
+
+    __slots__ = ("__weakref__", "_registry", "consolidated", "path")
+
+    def __init__(self, store: object, path: str, consolidated: Consolidated) -> None:
+        self.path = path
+        self.consolidated: Consolidated | None = consolidated
+        self._registry = registry_of(store)
+        with _mutex:
+            self._registry.catalogs.add(self)
+
+
+@dataclass(eq=False, slots=True)
+class Change:
+    """What is to be written through: nodes put in after whatever is at and below other paths has been removed."""
+
+    put: Mapping[str, Documents]
+    removed: Sequence[str]
+    done: bool = False
+
+
+@dataclass(slots=True, weakref_slot=True)
+class Registry:
+    """What this process knows of the consolidated metadata in the data behind one store."""
+
+    catalogs: weakref.WeakSet[Catalog] = field(default_factory=weakref.WeakSet)
+    begun: int = 0
+    ended: int = 0
+    """How many consolidations have begun and ended."""
+    waiting: dict[tuple[str, int], list[Change]] = field(default_factory=dict)
+    """The changes that wait for the lock of a group, by its path and format: whoever gets it writes all of them through at once."""
+
+    def begin(self) -> None:
+        """A consolidation begins."""
+        with _mutex:
+            self.begun += 1
+
+    def end(self) -> None:
+        """A consolidation has ended."""
+        with _mutex:
+            self.ended += 1
+
+    def live(self, zarr_format: int) -> list[Catalog]:
+        """The catalogs of groups of this format that somebody works through."""
+        with _mutex:
+            catalogs = list(self.catalogs)
+        return [each for each in catalogs if each.consolidated is not None and each.consolidated.zarr_format == zarr_format]
+
+    def publish(self, path: str, zarr_format: int, consolidated: Consolidated | None) -> None:
+        """Show those who work through the group at ``path`` what its consolidated metadata is now."""
+        for catalog in self.live(zarr_format):
+            if catalog.path == path:
+                catalog.consolidated = consolidated
+
+    def forget(self, path: str, zarr_format: int) -> None:
+        """Tell those who work through groups at and below ``path`` that these are gone."""
+        for catalog in self.live(zarr_format):
+            if is_below(catalog.path, path):
+                catalog.consolidated = None
+
+
+_registries: weakref.WeakValueDictionary[Hashable, Registry] = weakref.WeakValueDictionary()
+_mutex = threading.Lock()
+"""For whatever threads share: which registries and which catalogs there are."""
+
+
+def registry_of(store: object) -> Registry:
+    """The registry of the data behind ``store``, found as its locks are. It lives as long as somebody holds it."""
+    identity: Hashable = getattr(store, "identity", None) or ("object", id(store))
+    with _mutex:
+        registry = _registries.get(identity)
+        if registry is None:
+            registry = _registries[identity] = Registry()
+        return registry
+
+
+class WriteThrough:
+    """Keeps the consolidated metadata above some nodes of one format up to date; to be made before anything is read or changed."""
+
+    def __init__(self, store: Any, zarr_format: Literal[2, 3], limits: Limits) -> None:
+        self._store, self._format, self._limits = store, zarr_format, limits
+        self._registry = registry_of(store)
+        self._locks = locks_of(store)
+        self._ended = self._registry.ended
+
+    @property
+    def disturbed(self) -> bool:
+        """Whether there is a consolidation that may have read documents which have been changed since."""
+        return not self._registry.begun == self._registry.ended == self._ended
+
+    async def apply(
+        self,
+        put: Mapping[str, Documents],
+        removed: Sequence[str] = (),
+        *,
+        consolidated: Iterable[str] | None = None,
+        held: Collection[str] = (),
+        own: str | None = None,
+    ) -> None:
+        """Put nodes in and take others out, in the documents of all consolidated groups above them.
+
+        ``consolidated`` are these groups where the caller knows them, ``held`` the paths whose locks the caller holds. ``own`` is a
+        group of v2 that has been changed and not made: its documents are in its own ``.zmetadata``, too.
+        """
+        tops = {top for path in [*put, *removed] for top in above(path)}
+        if own is not None:
+            tops.add(own)
+        for path in removed:
+            self._registry.forget(path, self._format)
+        if not self.disturbed:
+            live = tops.intersection(catalog.path for catalog in self._registry.live(self._format))
+            tops = live.union(await self.consolidated_of(tops - live) if consolidated is None else consolidated)
+        change = {path: without_member(documents) for path, documents in put.items()}
+        for top in sorted(tops, key=depth, reverse=True):
+            await self._apply_at(top, Change(change, removed), held)
+
+    async def consolidated_of(self, tops: Iterable[str]) -> list[str]:
+        """Those of the groups at ``tops`` that are consolidated, as far as can be told without parsing their documents."""
+
+        async def look(top: str) -> str | None:
+            document = await self._store.get(key_of(top, name_of(self._format)), self._limits.document)
+            found = document is not None and (self._format == 2 or f'"{MEMBER}"'.encode() in bytes(document))
+            return top if found else None
+
+        return [top for top in await gather(look, tops, REQUESTS) if top is not None]
+
+    async def _apply_at(self, top: str, change: Change, held: Collection[str]) -> None:
+        waiting = self._registry.waiting.setdefault((top, self._format), [])
+        waiting.append(change)
+        try:
+            async with AsyncExitStack() as stack:
+                if top not in held:
+                    await stack.enter_async_context(self._locks.hold(key_of(top, "")))
+                if not change.done:
+                    changes = list(waiting)
+                    await self._rewrite(top, changes)
+                    for each in changes:
+                        each.done = True
+        finally:
+            waiting.remove(change)
+
+    async def _rewrite(self, top: str, changes: Iterable[Change]) -> None:
+        found = await read_consolidated(self._store, top, self._format, self._limits)
+        if found is None:
+            self._registry.publish(top, self._format, None)
+            return
+        members, consolidated = found
+        for change in changes:
+            put = {relative(path, top): documents for path, documents in change.put.items() if is_below(path, top)}
+            if self._format == 3:
+                put.pop("", None)
+            removed = [relative(path, top) for path in change.removed if path != top and is_below(path, top)]
+            consolidated = consolidated.changed(put, removed)
+        await write_consolidated(self._store, top, members, consolidated, self._limits)
+        self._registry.publish(top, self._format, consolidated)
+
+
+def name_of(zarr_format: Literal[2, 3]) -> str:
+    """The name of the document that holds a group's consolidated metadata."""
+    return "zarr.json" if zarr_format == 3 else ".zmetadata"
+
+
+def without_member(documents: Documents) -> Documents:
+    """The documents without what a v3 group says of its own consolidated metadata."""
+    if MEMBER not in documents.get("zarr.json", {}):
+        return documents
+    return {"zarr.json": {name: value for name, value in documents["zarr.json"].items() if name != MEMBER}}
+
+
+async def read_consolidated(
+    store: Any, path: str, zarr_format: Literal[2, 3], limits: Limits
+) -> tuple[Mapping[str, JSON], Consolidated] | None:
+    """The members of the document that holds the consolidated metadata of the group at ``path``, and that; ``None`` without."""
+    name, where = name_of(zarr_format), path or "/"
+    document = await store.get(key_of(path, name), limits.document)
+    if document is None:
+        return None
+    members = v3.load(document, where, name, limits)
+    consolidated = parse_v2(members, where) if zarr_format == 2 else parse_v3(members.get(MEMBER), where)
+    return None if consolidated is None else (members, consolidated)
+
+
+async def write_consolidated(store: Any, path: str, members: Mapping[str, JSON], consolidated: Consolidated, limits: Limits) -> None:
+    """Store consolidated metadata in the document of the group at ``path`` that has, for v3, these other ``members``."""
+    name = name_of(consolidated.zarr_format)
+    whole = consolidated.to_json() if consolidated.zarr_format == 2 else {**members, MEMBER: consolidated.to_json()}
+    document = v3.dump(whole, name)
+    if len(document) > limits.metadata_nbytes:
+        raise MetadataError(
+            f"{path or '/'}: consolidated metadata of {len(consolidated.documents)} nodes would have {len(document)} bytes where "
+            f"{limits.metadata_nbytes} are accepted; raise Limits.metadata_nbytes, or do without with group.drop_consolidated()",
+            path=path or "/",
+        )
+    await store.set(key_of(path, name), document)
