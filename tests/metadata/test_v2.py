@@ -389,7 +389,7 @@ def test_arrays_of_v3_can_be_written_as_v2():
         "shape": [8, 8],
         "chunks": [4, 4],
         "dtype": ">f4",
-        "compressor": {"id": "zstd", "level": 3, "checksum": False},
+        "compressor": {"id": "zstd", "level": 3},
         "fill_value": 0.0,
         "order": "F",
         "filters": None,
