@@ -126,13 +126,15 @@ class WriteThrough:
         consolidated: Iterable[str] | None = None,
         held: Collection[str] = (),
         own: str | None = None,
+        whole: str | None = None,
     ) -> None:
         """Put nodes in and take others out, in the documents of all consolidated groups above them.
 
         ``consolidated`` are these groups where the caller knows them, ``held`` the paths whose locks the caller holds. ``own`` is a
-        group of v2 that has been changed and not made: its documents are in its own ``.zmetadata``, too.
+        group of v2 that has been changed and not made: its documents are in its own ``.zmetadata``, too. ``whole`` is the path of a
+        hierarchy that takes care of the groups within it itself.
         """
-        tops = {top for path in [*put, *removed] for top in above(path)}
+        tops = {top for path in ([*put, *removed] if whole is None else [whole]) for top in above(path)}
         if own is not None:
             tops.add(own)
         for path in removed:

@@ -56,9 +56,9 @@ async def convert(
                 await documents.put(target, each, written[each])
     for each in sorted(consolidated, key=depth, reverse=True):
         await nodes.consolidate(target, each, zarr_format, engine_)
-    await new.apply({each: as_documents(own) for each, own in written.items()})
+    await new.apply({each: as_documents(own) for each, own in written.items()}, whole=where)
     if not keep_old:
-        await gone.apply({}, list(found))
+        await gone.apply({}, [where], whole=where)
         for each in sorted(found, key=depth, reverse=True):
             async with hold(target, each):
                 for name in NAMES[old]:

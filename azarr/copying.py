@@ -317,7 +317,8 @@ async def copy_prefix(store: ReadableStore, old: str, new: str, engine: Engine) 
         made = await documents.create_groups(writable, surroundings.missing, zarr_format, limits)
         for number, through in throughs.items():
             put = {path: each for path, each in {**made, **found}.items() if documents.format_of(each) == number}
-            await through.apply(put)
+            await through.apply({path: each for path, each in put.items() if path not in made}, whole=new)
+            await through.apply({path: each for path, each in put.items() if path in made})
 
 
 async def copy_keys(store: Store, old: str, new: str, engine: Engine) -> None:

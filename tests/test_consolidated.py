@@ -251,6 +251,19 @@ async def test_all_consolidated_groups_above_are_written_through(store, zarr_for
     await check(store)
 
 
+async def test_a_consolidated_group_can_be_moved_and_converted(store, zarr_format):
+    root = await hierarchy(store, zarr_format)
+    await root.consolidate()
+    await (await root.open_group("a")).consolidate()
+    await root.move("a", "new/a")
+    assert {"new", "new/a", "new/a/x", "new/a/empty"} <= (await check(store)).keys()
+    assert (await check(store, "new/a")).keys() == {"empty", "x"}
+    if zarr_format == 2:
+        await azarr.convert(store)
+        assert {"new", "new/a", "new/a/x", "new/a/empty"} <= (await check(store)).keys()
+        assert (await check(store, "new/a")).keys() == {"empty", "x"}
+
+
 async def test_another_open_group_sees_it_too(store, zarr_format):
     await (await hierarchy(store, zarr_format)).consolidate()
     one, other = await azarr.open_group(store), await azarr.open_group(store)

@@ -306,3 +306,12 @@ async def test_a_group_is_not_copied_into_itself(tmp_path):
         for path in ("a", "a/c", ""):
             with pytest.raises(NodeExistsError, match="inside of the other"):
                 await azarr.copy(await azarr.open_group(store, "a"), target, path, overwrite=True)
+
+
+async def test_text_of_any_length_is_copied():
+    source = await azarr.create_array(azarr.MemoryStore(), shape=10, chunks=3, dtype="string")
+    values = np.array(["", "a", "é" * 100, "b\0", "x", "y", "z", "", "", "end"], object)
+    await source.write(values)
+    for options in ({}, {"chunks": 4}, {"zarr_format": 2}, {"compressors": None}):
+        copy = await azarr.copy(source, azarr.MemoryStore(), **options)
+        assert (await copy).tolist() == values.tolist()
