@@ -145,13 +145,11 @@ async def test_zarr_python_means_the_same_by_a_document_that_azarr_has_rewritten
     known({"shards-v3-transposed-shard": MISJUDGES_SHARD})
     created = zarr.storage.MemoryStore()
     before = create_with_zarr(case, created).metadata.to_dict()
-    if case.zarr_format == 2 and (compressor := before["compressor"]) and compressor.get("shuffle") == -1:
-        before["compressor"] = {**compressor, "shuffle": 2 if case.native.itemsize == 1 else 1}  # what -1 means here
     array = await azarr.open_array(azarr_store(created))
     await array.update_attributes({"added": [1, None]})
     after = (await open_with_zarr(array.store)).metadata.to_dict()
     assert after.pop("attributes") == {**before.pop("attributes"), "added": [1, None]}
-    np.testing.assert_equal(after, before)
+    case.check_documents(after, before)
 
 
 async def test_azarr_means_the_same_by_a_document_that_zarr_python_has_rewritten(fewer, folder, known):
@@ -326,7 +324,8 @@ async def test_azarr_reads_random_arrays_of_zarr_python(data, cases):
     case.check(await array.read())
 
 
-# zarr-python's own strategies make text, times and durations, too; chunk grids other than regular ones have one to themselves
+# zarr-python's own strategies make text, times and durations, too. Rectilinear chunk grids, which azarr does not have yet, they make
+# only where zarr's configuration asks for them.
 
 
 # what zarr-python says of the data types that have no specification in v3
@@ -339,17 +338,6 @@ async def test_azarr_reads_arrays_of_zarr_pythons_strategies(theirs, data, basic
     array = await azarr.open_array(azarr_store(theirs.store), theirs.path)
     assert (array.shape, array.chunks, array.shards) == (theirs.shape, theirs.chunks, theirs.shards)
     assert dict(array.attrs) == dict(theirs.attrs)
-    expected = np.asarray(theirs[...])
-    np.testing.assert_array_equal(await array.read(), expected, strict=True)
-    selection = data.draw(basic_keys(theirs.shape))
-    np.testing.assert_array_equal(await array[selection], expected[selection])
-
-
-@pytest.mark.filterwarnings("ignore:The data type .* does not have a Zarr V3 specification:FutureWarning")
-@patient
-@given(theirs=zarr_strategies.rectilinear_arrays(), data=st.data())
-async def test_azarr_reads_rectilinear_arrays_of_zarr_pythons_strategies(theirs, data, basic_keys):
-    array = await azarr.open_array(azarr_store(theirs.store), theirs.path)
     expected = np.asarray(theirs[...])
     np.testing.assert_array_equal(await array.read(), expected, strict=True)
     selection = data.draw(basic_keys(theirs.shape))
