@@ -3,6 +3,7 @@
 from azarr import codecs
 from azarr.array import ArrayView, AsyncArray
 from azarr.chunk_keys import ChunkKeyEncoding
+from azarr.chunk_reader import Chunk, ChunkInfo
 from azarr.conversion import convert
 from azarr.engine import Engine
 from azarr.errors import (
@@ -15,6 +16,7 @@ from azarr.errors import (
     SelectionError,
     StoreError,
     StreamError,
+    StreamTimeoutError,
     ThrottledError,
     TransientStoreError,
     UnknownExtensionError,
@@ -27,7 +29,8 @@ from azarr.hierarchy import create_array, create_group, create_hierarchy, open, 
 from azarr.stores.latency import LatencyStore
 from azarr.stores.local import LocalStore
 from azarr.stores.memory import MemoryStore
-from azarr.stream import Chunk, ChunkStream
+from azarr.stream import ChunkStream, StreamStats
+from azarr.streaming import StreamOptions
 from azarr.transfer import copy, load, save
 from azarr.types import ByteRange, Limits, Listing, Suffix
 
@@ -38,6 +41,7 @@ __all__ = [
     "ByteRange",
     "ChecksumError",
     "Chunk",
+    "ChunkInfo",
     "ChunkKeyEncoding",
     "ChunkStream",
     "CodecError",
@@ -55,6 +59,9 @@ __all__ = [
     "SelectionError",
     "StoreError",
     "StreamError",
+    "StreamOptions",
+    "StreamStats",
+    "StreamTimeoutError",
     "Suffix",
     "ThreadExecutor",
     "ThrottledError",

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import replace
 from types import MappingProxyType
-from typing import Any, Never, SupportsIndex
+from typing import Any, Never, SupportsIndex, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,8 @@ from azarr.metadata.model import ArrayMetadata
 from azarr.reading import read
 from azarr.selection import AnySelection, BasicKey, OuterKey, PointKey, PointSelection, Selection
 from azarr.stores.base import ReadableStore, WritableStore
-from azarr.stream import ChunkStream, stream_chunks
+from azarr.stream import ChunkStream
+from azarr.streaming import StreamOptions, stream_chunks
 from azarr.types import JSON, Array, FillValue, Limits, element_nbytes
 from azarr.writing import conform, write
 
@@ -165,16 +166,39 @@ class ArrayView:
             values = await engine.call(conform, value, data_type, selection.shape)
         await write(self.array.source, selection.forward(), as_planned(values, selection), engine)
 
-    def stream_chunks(self, *, ordered: bool = True, concurrency: int | None = None, memory: int | None = None) -> ChunkStream:
+    def stream_chunks(self, **options: Unpack[StreamOptions]) -> ChunkStream:
         """The chunks that this view meets, one decoded ``Chunk`` after the other, for ``async for``; nothing is read before.
 
-        Args:
-            ordered: In C order of the chunk grid, or as they come in; the latter never waits for a slow chunk.
+        Keyword Args:
+            ordered: In C order of the chunk grid (the default), or as they come in; the latter never waits for a slow chunk.
             concurrency: Chunks in flight at once, from being asked for to being handed out; the engine's, 32, by default.
             memory: Bytes of decoded chunks in flight at once, if that is at least one chunk; the engine's, 256 MiB, by default.
+            timeout: Seconds that fetching and decoding may take for a chunk, or for small ones that are fetched together; 60 by default,
+                ``None`` for no limit. ``StreamTimeoutError`` is then what failed.
+            filter: A function of a chunk's coordinates; those for which it says no are neither fetched nor handed out.
+            include_missing: ``False`` leaves out the chunks that are not stored. They are found by listing where more than a hundred keys
+                would have to be asked for. By default they are handed out as fill value.
+            metadata: ``True`` gives every chunk a ``ChunkInfo``.
+            on_error: ``"raise"`` ends the stream with the error of the first chunk that fails (the default), ``"skip"`` goes on without the
+                chunk. A function, which may be ``async``, is called with its coordinates and the error before the stream goes on
+                without it; what the function raises ends the stream.
+            progress: A function, which may be ``async``, that gets the ``StreamStats`` after every chunk; or ``"rich"`` or ``"tqdm"`` for a
+                bar in the terminal.
+            start_after: Leave out everything up to and with the chunk at these coordinates, or at the place that a stream's
+                ``token`` names. For ordered streams.
+            shard, of: Only the part ``shard`` (from 0 on) of ``of`` parts, so that several processes share the work: the parts have
+                nothing in common, are everything together, and never split a shard.
 
         """
-        return stream_chunks(self.array.source, self._selection, self.array.engine, ordered=ordered, concurrency=concurrency, memory=memory)
+        return stream_chunks(self.array.source, self._selection, self.array.engine, options)
+
+    def map_chunks(self, function: Callable[[Any], Any], **options: Unpack[StreamOptions]) -> ChunkStream:
+        """As ``stream_chunks``, but what ``function`` makes of the data of a chunk stands for the data.
+
+        An ``async`` function is awaited on the loop, as many at once as chunks are in flight; any other runs in the workers, right after
+        the chunk has been decoded, so it must be fit for threads. What it raises is taken as a failure of the chunk.
+        """
+        return stream_chunks(self.array.source, self._selection, self.array.engine, options, function)
 
 
 class AsyncArray(ArrayView):

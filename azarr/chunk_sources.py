@@ -8,19 +8,20 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol, TypeAlias, cast
+from typing import Any, NamedTuple, Protocol, TypeAlias, cast
 
 import numpy as np
 
+from azarr.chunk_grids import RegularGrid
 from azarr.chunk_keys import ChunkKeyEncoding
 from azarr.codecs import scratch
 from azarr.codecs.base import wrong_size
 from azarr.codecs.pipeline import CodecPipeline
 from azarr.codecs.sharding import ShardIndex, ShardLayout, is_fill
 from azarr.errors import CodecError
-from azarr.projections import AnyRun, Plan, PointPlan, Projection, plan_of
+from azarr.projections import AnyPlan, AnyRun, Projection, plan_of
 from azarr.selection import AnySelection
 from azarr.stores.base import BlockingStore, ReadableStore
 from azarr.types import Array, Buffer, ByteRange, Coords
@@ -43,6 +44,13 @@ ENTRY_NBYTES = 256
 Batch: TypeAlias = tuple[AnyRun, ...]
 
 
+class Extent(NamedTuple):
+    """The ``chunks`` that an operation is about, and the ``units`` that they lie in."""
+
+    chunks: AnyPlan
+    units: AnyPlan
+
+
 class ChunkSource(Protocol):
     """Where the chunks of one array are."""
 
@@ -51,20 +59,28 @@ class ChunkSource(Protocol):
     """The pipeline of the chunks that the array above sees."""
     unit_shape: tuple[int, ...]
     """The shape of what one key holds."""
+    chunks_per_unit: tuple[int, ...]
+    """How many chunks lie in a unit along each axis."""
+    key_prefix: str
+    """What all keys of the array begin with."""
+    keys: ChunkKeyEncoding
     blocking: bool
     """Whether the store's calls block, and are made inside workers."""
 
     def operation(self) -> ChunkSource:
         """The source for the time of one operation, which may remember what it has learnt of the units."""
 
-    def batches(self, selection: AnySelection, *, request_nbytes: int, ordered: bool) -> Iterator[Batch]:
-        """The chunks that ``selection`` meets, in batches that are fetched together; ``ordered`` means in C order of the grid."""
+    def extent(self, selection: AnySelection) -> Extent:
+        """The chunks and units that ``selection`` meets."""
 
-    def units(self, selection: AnySelection) -> Iterator[Projection]:
-        """The units that ``selection`` meets."""
+    def batches(self, extent: Extent, *, request_nbytes: int, ordered: bool) -> Iterator[Batch]:
+        """The chunks of ``extent`` in batches that are fetched together; ``ordered`` means in C order of the grid."""
 
     def key(self, unit: Coords) -> str:
         """The key of the unit at ``unit``."""
+
+    def region(self, coords: Coords) -> tuple[slice, ...]:
+        """The part of the array that the chunk at ``coords`` holds, cut at the array's edge."""
 
     def fetch_blocking(self, run: AnyRun) -> Iterator[tuple[int, Buffer | None]]:
         """The encoded chunks of ``run`` with their numbers in it; each is valid until the next is asked for."""
@@ -77,6 +93,16 @@ class ChunkSource(Protocol):
 
     def update(self, old: Buffer | None, unit: Projection, selection: AnySelection, values: Array) -> Buffer | None:
         """The unit with the selected part of ``values`` put in; ``None`` where nothing but fill value is left of it."""
+
+
+async def stored_units(source: ChunkSource) -> AsyncIterator[Coords]:
+    """The units that are stored, as a listing of the store has them."""
+    start = source.key_prefix
+    ndim = len(source.chunks_per_unit)
+    async for key in source.store.list_prefix(start):
+        unit = source.keys.decode(key[len(start) :], ndim)
+        if unit is not None:
+            yield unit
 
 
 def run_length(pipeline: CodecPipeline, request_nbytes: int) -> int:
@@ -112,27 +138,31 @@ class PlainChunks:
         self.blocking = isinstance(store, BlockingStore)
         self.pipeline = pipeline
         self.unit_shape = pipeline.spec.shape
-        self._prefix, self._keys, self._shape = prefix, keys, shape
+        self.chunks_per_unit = (1,) * len(shape)
+        self.key_prefix, self.keys, self._shape = prefix, keys, shape
 
     def operation(self) -> PlainChunks:
         return self
 
-    def batches(self, selection: AnySelection, *, request_nbytes: int, ordered: bool) -> Iterator[Batch]:
-        del ordered
-        longest = run_length(self.pipeline, request_nbytes)
-        return ((run,) for run in plan_of(selection, self.unit_shape, self._shape).runs(longest))
+    def extent(self, selection: AnySelection) -> Extent:
+        plan = plan_of(selection, self.unit_shape, self._shape)
+        return Extent(plan, plan)
 
-    def units(self, selection: AnySelection) -> Iterator[Projection]:
-        return plan_of(selection, self.unit_shape, self._shape).projections()
+    def batches(self, extent: Extent, *, request_nbytes: int, ordered: bool) -> Iterator[Batch]:
+        del ordered
+        return ((run,) for run in extent.chunks.runs(run_length(self.pipeline, request_nbytes)))
 
     def key(self, unit: Coords) -> str:
-        return self._prefix + self._keys.encode(unit)
+        return self.key_prefix + self.keys.encode(unit)
+
+    def region(self, coords: Coords) -> tuple[slice, ...]:
+        return RegularGrid(self._shape, self.unit_shape).region(coords)
 
     def _folder_and_names(self, run: AnyRun) -> tuple[str, list[str]] | None:
         """The keys of ``run`` as names in one folder, where they are that."""
         if run.length == 1 or run.axis != len(run.coords) - 1:
             return None
-        folder, slash, name = (self._prefix + self._keys.row_prefix(run.coords[:-1])).rpartition("/")
+        folder, slash, name = (self.key_prefix + self.keys.row_prefix(run.coords[:-1])).rpartition("/")
         first = run.coords[-1]
         return folder + slash, [name + str(number) for number in range(first, first + run.length)]
 
@@ -214,37 +244,39 @@ class ShardedChunks:
         self.blocking = isinstance(store, BlockingStore)
         self.pipeline = layout.pipeline
         self.unit_shape = layout.shape
-        self._prefix, self._keys, self._layout, self._shape = prefix, keys, layout, shape
+        self.chunks_per_unit = layout.grid_shape
+        self.key_prefix, self.keys, self._layout, self._shape = prefix, keys, layout, shape
         self._indexes = ShardIndexes()
         self._fetching: dict[Coords, asyncio.Lock] = {}
 
     def operation(self) -> ShardedChunks:
         # An index is trusted for one operation only, as other writers may replace the shard afterwards.
-        return ShardedChunks(self.store, self._prefix, self._keys, self._layout, self._shape)
+        return ShardedChunks(self.store, self.key_prefix, self.keys, self._layout, self._shape)
 
-    def _plan(self, selection: AnySelection) -> Plan | PointPlan:
-        return plan_of(selection, self.pipeline.spec.shape, self._shape)
+    def extent(self, selection: AnySelection) -> Extent:
+        chunks = plan_of(selection, self.pipeline.spec.shape, self._shape)
+        return Extent(chunks, plan_of(selection, self.unit_shape, self._shape))
 
-    def batches(self, selection: AnySelection, *, request_nbytes: int, ordered: bool) -> Iterator[Batch]:
-        longest, plan, per_shard = run_length(self.pipeline, request_nbytes), self._plan(selection), self._layout.grid_shape
+    def batches(self, extent: Extent, *, request_nbytes: int, ordered: bool) -> Iterator[Batch]:
+        longest, per_shard = run_length(self.pipeline, request_nbytes), self.chunks_per_unit
         if ordered:
-            yield from ((run,) for run in plan.runs(longest, align=per_shard))
+            yield from ((run,) for run in extent.chunks.runs(longest, align=per_shard))
             return
         most = max(1, request_nbytes // max(1, self.pipeline.spec.nbytes))
-        for unit in self.units(selection):
+        for unit in extent.units.projections():
             batch: list[AnyRun] = []
-            for run in plan.within(unit, per_shard).runs(longest):
+            for run in extent.chunks.within(unit, per_shard).runs(longest):
                 if batch and sum(other.length for other in batch) + run.length > most:
                     yield tuple(batch)
                     batch = []
                 batch.append(run)
             yield tuple(batch)
 
-    def units(self, selection: AnySelection) -> Iterator[Projection]:
-        return plan_of(selection, self.unit_shape, self._shape).projections()
-
     def key(self, unit: Coords) -> str:
-        return self._prefix + self._keys.encode(unit)
+        return self.key_prefix + self.keys.encode(unit)
+
+    def region(self, coords: Coords) -> tuple[slice, ...]:
+        return RegularGrid(self._shape, self.pipeline.spec.shape).region(coords)
 
     def _unit(self, coords: Coords) -> Coords:
         return tuple(index // count for index, count in zip(coords, self._layout.grid_shape, strict=True))
@@ -332,7 +364,8 @@ class ShardedChunks:
     def update(self, old: Buffer | None, unit: Projection, selection: AnySelection, values: Array) -> Buffer | None:
         layout = self._layout
         parts: list[Buffer | None] = [None] * layout.nchunks if old is None else layout.split(old)
-        for projection in self._plan(selection).within(unit, layout.grid_shape).projections():
+        chunks = plan_of(selection, self.pipeline.spec.shape, self._shape)
+        for projection in chunks.within(unit, layout.grid_shape).projections():
             number = self._number(projection.coords)
             chunk = patched(self.pipeline, parts[number], projection, values[projection.out or ...])
             encoded = encoded_or_none(self.pipeline, chunk)

@@ -16,6 +16,7 @@
     ├── SelectionError                        an impossible selection; also an IndexError
     ├── WriteError                            a value that does not fit what it is written to; also a ValueError
     └── StreamError (coords)                  a stream was misused or could not go on
+        └── StreamTimeoutError                a chunk took too long; also a TimeoutError
 
 Each survives pickling with its fields and its ``__cause__``.
 """
@@ -121,3 +122,7 @@ class StreamError(ZarrError):
     def __init__(self, message: str, *, coords: tuple[int, ...] | None = None) -> None:
         super().__init__(message)
         self.coords = coords
+
+
+class StreamTimeoutError(StreamError, TimeoutError):
+    """A chunk took longer than the stream's ``timeout``; ``coords`` says which."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import itertools
 import math
+import operator
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple, TypeAlias
+from typing import ClassVar, NamedTuple, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -69,6 +71,14 @@ class Run(NamedTuple):
         lead, first, tail = self.coords[: self.axis], self.coords[self.axis], self.coords[self.axis + 1 :]
         return [(*lead, first + number, *tail) for number in range(self.length)]
 
+    def single(self, number: int) -> Run:
+        """The chunk ``number`` of the run as a run of its own."""
+        if self.length == 1:
+            return self
+        sides = (*self.sides[: self.axis], self.parts[number], *self.sides[self.axis + 1 :])
+        coords, _, out, _, full = zip(*sides, strict=True)
+        return Run(self.axis, 1, coords, out, all(full), (self.parts[number],), sides)
+
     def projections(self) -> Iterator[Projection]:
         """The chunks one by one."""
         if not self.parts:
@@ -91,6 +101,11 @@ class PointRun:
     def coords(self) -> Coords:
         """Where the chunk lies in the grid."""
         return self.projection.coords
+
+    def single(self, number: int) -> PointRun:
+        """The run itself."""
+        del number
+        return self
 
     def chunk_coords(self) -> list[Coords]:
         """The same, in a list."""
@@ -186,14 +201,17 @@ class IndexAxisPlan:
         return IndexAxisPlan(self._indices[mine], self._chunk, self._positions[mine])
 
 
-def axis_plan(selection: AxisSelection | IndexSelection, chunk: int, length: int) -> AxisPlan | IndexAxisPlan:
+AnyAxisPlan: TypeAlias = AxisPlan | IndexAxisPlan
+
+
+def axis_plan(selection: AxisSelection | IndexSelection, chunk: int, length: int) -> AnyAxisPlan:
     """How a selection along one axis meets chunks of length ``chunk``."""
     if isinstance(selection, IndexSelection):
         return IndexAxisPlan(selection.indices, chunk)
     return AxisPlan(selection, chunk, length)
 
 
-def plan_of(selection: AnySelection, chunk_shape: tuple[int, ...], shape: tuple[int, ...]) -> Plan | PointPlan:
+def plan_of(selection: AnySelection, chunk_shape: tuple[int, ...], shape: tuple[int, ...]) -> AnyPlan:
     """How ``selection`` meets chunks of ``chunk_shape`` in an array of ``shape``."""
     if isinstance(selection, PointSelection):
         return PointPlan(selection.coords, chunk_shape)
@@ -204,7 +222,7 @@ def plan_of(selection: AnySelection, chunk_shape: tuple[int, ...], shape: tuple[
 class Plan:
     """The chunks that a selection meets in a regular grid."""
 
-    axes: tuple[AxisPlan | IndexAxisPlan, ...]
+    axes: tuple[AnyAxisPlan, ...]
 
     @property
     def nchunks(self) -> int:
@@ -219,6 +237,33 @@ class Plan:
         """The part of the plan that lies in a storage unit, a block of ``chunks_per_unit`` chunks, of the plan for such units."""
         bounds = zip(self.axes, unit.coords, chunks_per_unit, strict=True)
         return Plan(tuple(axis.within(index * count, (index + 1) * count) for axis, index, count in bounds))
+
+    def inside(self, units: AnyPlan, chunks_per_unit: tuple[int, ...]) -> Plan:
+        """The part of the plan that lies in the storage units of ``units``, a part of the plan for such units with at least one."""
+        axes = [
+            axis.within(of_units[0].place * count, (of_units[of_units.count - 1].place + 1) * count)
+            for axis, of_units, count in zip(self.axes, cast("Plan", units).axes, chunks_per_unit, strict=True)
+        ]
+        return Plan(tuple(axes))
+
+    def part(self, first: int, last: int) -> list[Plan]:
+        """The chunks from number ``first`` up to, not including, ``last`` in C order, as plans that follow each other."""
+        return [Plan(axes) for axes in cut(self.axes, first, last)]
+
+    def number_after(self, coords: Coords) -> int:
+        """The number of the first chunk of the plan that comes after the one at ``coords`` in C order."""
+        number, below = 0, self.nchunks
+        for axis, place in zip(self.axes, coords, strict=True):
+            below //= max(1, axis.count)
+            at = bisect_left(axis, place, key=operator.attrgetter("place"))
+            number += at * below
+            if at == axis.count or axis[at].place != place:
+                return number
+        return min(number + 1, self.nchunks)
+
+    def has(self, coords: Coords) -> bool:
+        """Whether the chunk at ``coords`` is met."""
+        return (number := self.number_after(coords) - 1) >= 0 and next(self.part(number, number + 1)[0].projections()).coords == coords
 
     def runs(self, longest: int, *, align: tuple[int, ...] | None = None) -> Iterator[Run]:
         """The chunks in C order, up to ``longest`` neighbours at a time along the last axis that has several.
@@ -254,20 +299,21 @@ class Plan:
 
 
 class PointPlan:
-    """The chunks that single points lie in, in C order of the grid; as ``Plan``."""
+    """The chunks that single points lie in, in C order of the grid; as ``Plan``. ``chosen`` are the numbers of the points it is about."""
 
-    __slots__ = ("_chunk_shape", "_order", "_points", "_positions", "_starts")
+    __slots__ = ("_chunk_shape", "_order", "_points", "_starts")
 
-    def __init__(self, points: tuple[Positions, ...], chunk_shape: tuple[int, ...], positions: Positions | None = None) -> None:
+    def __init__(self, points: tuple[Positions, ...], chunk_shape: tuple[int, ...], chosen: Positions | None = None) -> None:
         self._points, self._chunk_shape = points, chunk_shape
-        self._positions = np.arange(len(points[0]) if points else 1) if positions is None else positions
-        places = [each // chunk for each, chunk in zip(points, chunk_shape, strict=True)]
-        self._order = np.lexsort(places[::-1]) if places else np.zeros(1, np.int64)
-        changes = np.zeros(max(0, len(self._order) - 1), np.bool_)
+        numbers = np.arange(len(points[0]) if points else 1) if chosen is None else chosen
+        places = [each[numbers] // chunk for each, chunk in zip(points, chunk_shape, strict=True)]
+        order = np.lexsort(places[::-1]) if places else np.zeros(1, np.int64)
+        changes = np.zeros(max(0, len(order) - 1), np.bool_)
         for each in places:
-            changes |= np.diff(each[self._order]) != 0
-        ends = [0, *(np.flatnonzero(changes) + 1).tolist(), len(self._order)]
-        self._starts = ends if len(self._order) else [0]
+            changes |= np.diff(each[order]) != 0
+        ends = [0, *(np.flatnonzero(changes) + 1).tolist(), len(order)]
+        self._order = numbers[order]
+        self._starts = ends if len(order) else [0]
 
     @property
     def nchunks(self) -> int:
@@ -281,18 +327,72 @@ class PointPlan:
             points = [each[mine] for each in self._points]
             coords = tuple(int(each[0]) // chunk for each, chunk in zip(points, self._chunk_shape, strict=True))
             inside = tuple(each - place * chunk for each, place, chunk in zip(points, coords, self._chunk_shape, strict=True))
-            yield Projection(coords, inside, (self._positions[mine],), covers=False, full=False)
+            yield Projection(coords, inside, (mine,), covers=False, full=False)
 
     def within(self, unit: Projection, chunks_per_unit: tuple[int, ...]) -> PointPlan:
         """The part of the plan that lies in a storage unit of the plan for such units."""
         del chunks_per_unit
-        mine = unit.out[0]
-        return PointPlan(tuple(each[mine] for each in self._points), self._chunk_shape, self._positions[mine])
+        return PointPlan(self._points, self._chunk_shape, cast("Positions", unit.out[0]))
+
+    def inside(self, units: AnyPlan, chunks_per_unit: tuple[int, ...]) -> PointPlan:
+        """The part of the plan that lies in the storage units of ``units``, a part of the plan for such units."""
+        del chunks_per_unit
+        return PointPlan(self._points, self._chunk_shape, cast("PointPlan", units)._order)  # noqa: SLF001 - of its own class
+
+    def part(self, first: int, last: int) -> list[PointPlan]:
+        """The chunks from number ``first`` up to, not including, ``last``, in a plan."""
+        if first >= last:
+            return []
+        return [PointPlan(self._points, self._chunk_shape, self._order[self._starts[first] : self._starts[last]])]
+
+    def number_after(self, coords: Coords) -> int:
+        """The number of the first chunk of the plan that comes after the one at ``coords`` in C order."""
+        return bisect_right(range(self.nchunks), coords, key=self._coords)
+
+    def has(self, coords: Coords) -> bool:
+        """Whether the chunk at ``coords`` is met."""
+        number = self.number_after(coords)
+        return number > 0 and self._coords(number - 1) == coords
+
+    def _coords(self, number: int) -> Coords:
+        first = self._order[self._starts[number]]
+        return tuple(int(each[first]) // chunk for each, chunk in zip(self._points, self._chunk_shape, strict=True))
 
     def runs(self, longest: int, *, align: tuple[int, ...] | None = None) -> Iterator[PointRun]:
         """The chunks, each a run of its own."""
         del longest, align
         return (PointRun(projection) for projection in self.projections())
+
+
+def cut(axes: tuple[AnyAxisPlan, ...], first: int, last: int) -> Iterator[tuple[AnyAxisPlan, ...]]:
+    """The axes of plans for the chunks from number ``first`` up to ``last`` of all that ``axes`` meet, in C order."""
+    if first >= last:
+        return
+    if not axes:
+        yield ()
+        return
+    axis, rest = axes[0], axes[1:]
+    below = math.prod(each.count for each in rest)
+    low, skipped = divmod(first, below)
+    high, left = divmod(last, below)
+    if low == high:
+        yield from ((some(axis, low, low + 1), *tail) for tail in cut(rest, skipped, left))
+        return
+    if skipped:
+        yield from ((some(axis, low, low + 1), *tail) for tail in cut(rest, skipped, below))
+        low += 1
+    if low < high:
+        yield (some(axis, low, high), *rest)
+    if left:
+        yield from ((some(axis, high, high + 1), *tail) for tail in cut(rest, 0, left))
+
+
+def some(axis: AnyAxisPlan, first: int, last: int) -> AnyAxisPlan:
+    """The chunks of an axis from number ``first`` up to, not including, ``last``."""
+    return axis.within(axis[first].place, axis[last - 1].place + 1)
+
+
+AnyPlan: TypeAlias = Plan | PointPlan
 
 
 def join(axes: tuple[AxisProjection, ...]) -> Projection:
@@ -310,7 +410,7 @@ def spelled_out(part: Part) -> Positions:
     return np.arange(part.start, part.stop, part.step) if isinstance(part, slice) else part
 
 
-def product(axes: tuple[AxisPlan | IndexAxisPlan, ...]) -> Iterator[tuple[AxisProjection, ...]]:
+def product(axes: tuple[AnyAxisPlan, ...]) -> Iterator[tuple[AxisProjection, ...]]:
     """The product of the axes in C order; long axes are not kept in memory."""
     if not axes:
         return iter([()])
@@ -319,7 +419,7 @@ def product(axes: tuple[AxisPlan | IndexAxisPlan, ...]) -> Iterator[tuple[AxisPr
     return ((first, *rest) for first in axes[0] for rest in product(axes[1:]))
 
 
-def segments(axis: AxisPlan | IndexAxisPlan, longest: int, align: int | None) -> Iterator[tuple[AxisProjection, ...]]:
+def segments(axis: AnyAxisPlan, longest: int, align: int | None) -> Iterator[tuple[AxisProjection, ...]]:
     """The chunks along one axis, cut before multiples of ``align``, between full and partial ones, and after ``longest``."""
     segment: list[AxisProjection] = []
     for part in axis:

@@ -7,6 +7,7 @@ Any other store is read on the loop, in tasks, and only the decoding goes to a w
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterable
 from functools import partial
 
@@ -33,9 +34,10 @@ REQUEST_NBYTES = 8 * 2**20
 async def read(source: ChunkSource, selection: AnySelection, out: Array, engine: Engine) -> None:
     """Fill ``out`` (every axis of the array, dropped ones with length 1) with what ``selection`` names."""
     source = source.operation()
+    extent = source.extent(selection)
     pipeline, nbytes = source.pipeline, max(1, source.pipeline.spec.nbytes)
     if source.blocking:
-        batches = source.batches(selection, request_nbytes=RUN_NBYTES, ordered=True)
+        batches = source.batches(extent, request_nbytes=RUN_NBYTES, ordered=True)
         first = next(batches, None)
         if first is None:
             return
@@ -53,19 +55,11 @@ async def read(source: ChunkSource, selection: AnySelection, out: Array, engine:
         await engine.call(place_batch, pipeline, out, batch, chunks)
 
     request_nbytes = min(REQUEST_NBYTES, engine.memory)
-    largest = max(1, min(request_nbytes // nbytes, count_in_unit(source)))
+    largest = max(1, min(request_nbytes // nbytes, math.prod(source.chunks_per_unit)))
     # more tasks than requests, so that chunks that wait for a worker do not keep the store waiting
     window = engine.window(nbytes * largest, engine.concurrency + 2 * max(1, engine.executor.workers))
-    batches = source.batches(selection, request_nbytes=request_nbytes if largest > 1 else 0, ordered=False)
+    batches = source.batches(extent, request_nbytes=request_nbytes if largest > 1 else 0, ordered=False)
     await Window(batches, TaskRunner(fetch_and_place), window).drain()
-
-
-def count_in_unit(source: ChunkSource) -> int:
-    """How many chunks one key holds."""
-    count = 1
-    for outer, inner in zip(source.unit_shape, source.pipeline.spec.shape, strict=True):
-        count *= outer // inner
-    return count
 
 
 def read_batch(source: ChunkSource, out: Array, batch: Batch) -> None:

@@ -1,55 +1,50 @@
-"""Streams of chunks: one decoded chunk after the other, at bounded concurrency and memory."""
+"""Streams: decoded chunks one after the other, at bounded concurrency and memory."""
 
 from __future__ import annotations
 
 import asyncio
+import inspect
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
-from typing import Self, cast
+from typing import Literal, Self, TypeAlias
 
-import numpy as np
-
-from azarr.chunk_sources import Batch, ChunkSource
-from azarr.codecs.pipeline import CodecPipeline
-from azarr.engine import Engine
-from azarr.errors import CodecError, StreamError
-from azarr.projections import Part, Projection
-from azarr.reading import Fetched, count_in_unit, located
-from azarr.selection import AnySelection, PointSelection, Positions, Selection
-from azarr.types import Array, Buffer, Coords
-from azarr.window import TaskRunner, Window, WorkerRunner
-
-BATCH_NBYTES = 256 * 2**10
-"""Decoded bytes that are worth a job of their own; smaller chunks share one."""
+from azarr.chunk_reader import Chunk, Failure, Outcome
+from azarr.chunk_sources import Batch
+from azarr.errors import StreamError
+from azarr.progress import Progress
+from azarr.types import Coords
+from azarr.window import Window
 
 LOOP_SHARE = 0.002
 """Seconds after which a stream whose chunks are always ready lets the loop do something else."""
 
+OnError: TypeAlias = Literal["raise", "skip"] | Callable[[Coords, Exception], object]
+"""What becomes of a chunk that fails: the stream fails, it goes on without it, or a function, which may be ``async``, is told."""
+
 
 @dataclass(frozen=True, slots=True)
-class Chunk:
-    """A decoded chunk, or the part of it that was selected.
+class StreamStats:
+    """How far a stream is.
 
-    ``coords`` is its place in the array's chunk grid, ``region`` where ``data`` belongs in the array or view that was streamed:
-    ``result[region] = data`` puts it there. The region has slices, or, where indices or points were selected, arrays of positions. The
-    data is the receiver's own.
+    ``done`` chunks have been handed out, of ``total`` that it has to give as far as is known: chunks that turn out to be filtered out,
+    not stored and not wanted, or failed do not count any more. ``filtered``, ``missing`` and ``failed`` are those; ``in_flight`` are being
+    fetched or decoded, ``buffered`` are ready with ``buffered_nbytes`` bytes of data, ``nbytes`` have been handed out, in ``seconds`` since
+    the first chunk was asked for.
     """
 
-    coords: Coords
-    region: tuple[Part, ...]
-    data: Array
-
-
-@dataclass(frozen=True, slots=True)
-class Decoded:
-    """What became of a batch: its chunks, up to the first that failed."""
-
-    chunks: list[Chunk]
-    error: Exception | None = None
+    done: int
+    total: int
+    filtered: int
+    missing: int
+    failed: int
+    in_flight: int
+    buffered: int
+    buffered_nbytes: int
+    nbytes: int
+    seconds: float
 
 
 class ChunkStream(AsyncIterator[Chunk]):
@@ -63,13 +58,27 @@ class ChunkStream(AsyncIterator[Chunk]):
     half a stream is never taken for a whole one.
     """
 
-    def __init__(self, window: Window[Batch, Decoded]) -> None:
-        self._window = window
-        self._ready: deque[Chunk] = deque()
-        self._error: Exception | None = None
+    def __init__(
+        self,
+        window: Window[Batch, list[Outcome]],
+        total: int,
+        *,
+        counts: Counts,
+        fingerprint: str,
+        ordered: bool = True,
+        on_error: OnError = "raise",
+        progress: Progress | None = None,
+        prepare: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        self.fingerprint = fingerprint
+        """The same for streams of the same chunks of the same array, whatever the store; in hexadecimal digits."""
+        self._window, self._total, self._counts, self._ordered = window, total, counts, ordered
+        self._on_error, self._progress, self._prepare = on_error, progress, prepare
+        self._ready: deque[Outcome] = deque()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._held = 0
-        self._rested = 0.0
+        self._last: Coords | None = None
+        self._begun = self._rested = 0.0
         self._waiting = self._closed = self._broken = False
 
     def __aiter__(self) -> Self:
@@ -82,15 +91,17 @@ class ChunkStream(AsyncIterator[Chunk]):
             raise StreamError("an error or a cancellation ended this stream before its last chunk; open another one")
         if self._closed:
             raise StopAsyncIteration
-        self._loop = self._loop or asyncio.get_running_loop()
         self._waiting = True
         try:
+            if self._loop is None:
+                await self._begin()
             if self._held:  # the chunk that was handed out last is not ours any more
-                self._window.release(self._held)
                 self._held = 0
-            await self._refill()
+                self._window.release(1)
+            chunk = await self._next()
         except StopAsyncIteration:
             self._closed = True
+            await self._report(last=True)
             raise
         except BaseException:
             self._broken = True
@@ -98,23 +109,90 @@ class ChunkStream(AsyncIterator[Chunk]):
             raise
         finally:
             self._waiting = False
-        self._held = 1
-        return self._ready.popleft()
+        return chunk
+
+    async def _begin(self) -> None:
+        self._loop, self._begun = asyncio.get_running_loop(), time.perf_counter()
+        if self._prepare is not None:
+            await self._prepare()
+
+    async def _next(self) -> Chunk:
+        while True:
+            await self._refill()
+            outcome = self._ready.popleft()
+            if isinstance(outcome, Chunk):
+                self._held = 1
+                self._last = outcome.coords
+                self._counts.done += 1
+                self._counts.nbytes += getattr(outcome.data, "nbytes", 0)
+                if self._progress is not None:
+                    await self._report()
+                return outcome
+            if outcome is None:
+                self._counts.missing += 1
+            else:
+                try:
+                    await self._fail(outcome)
+                finally:
+                    del outcome  # its error leads to this frame, which must not lead back
+            self._window.release(1)
 
     async def _refill(self) -> None:
         if (self._ready or self._window.ready) and time.perf_counter() - self._rested > LOOP_SHARE:
             await asyncio.sleep(0)
             self._rested = time.perf_counter()
         while not self._ready:
-            if self._error is not None:
-                raise self._error
             waits = not self._window.ready
-            batch = await self._window.take()
-            self._ready.extend(batch.chunks)
-            self._error = batch.error
-            del batch  # its error leads to this frame, which must not lead back
+            self._ready.extend(await self._window.take())
             if waits:
                 self._rested = time.perf_counter()
+
+    async def _fail(self, failure: Failure) -> None:
+        """What ``on_error`` wants of a chunk that failed."""
+        try:
+            if self._on_error == "raise":
+                raise failure.error
+            self._counts.failed += 1
+            if callable(self._on_error):
+                answer = self._on_error(failure.coords, failure.error)
+                if inspect.isawaitable(answer):
+                    await answer
+        finally:
+            del failure  # as above
+
+    async def _report(self, *, last: bool = False) -> None:
+        if self._progress is not None:
+            answer = self._progress.close(self.stats) if last else self._progress.update(self.stats)
+            if inspect.isawaitable(answer):
+                await answer
+
+    @property
+    def stats(self) -> StreamStats:
+        """How far the stream is now."""
+        counts, window = self._counts, self._window
+        waiting = [*self._ready, *(outcome for outcomes in window.waiting() for outcome in outcomes)]
+        return StreamStats(
+            done=counts.done,
+            total=self._total - counts.filtered - counts.missing - counts.failed,
+            filtered=counts.filtered,
+            missing=counts.missing,
+            failed=counts.failed,
+            in_flight=0 if self._closed else window.outstanding - len(waiting) - self._held,
+            buffered=len(waiting),
+            buffered_nbytes=sum(getattr(outcome.data, "nbytes", 0) for outcome in waiting if isinstance(outcome, Chunk)),
+            nbytes=counts.nbytes,
+            seconds=time.perf_counter() - self._begun if self._begun else 0.0,
+        )
+
+    @property
+    def token(self) -> str:
+        """Where to go on: another stream of the same chunks that gets this as ``start_after`` begins behind the chunk handed out last.
+
+        ``StreamError`` where the stream is not ordered, since it then has no such place, or has not handed out anything.
+        """
+        if not self._ordered or self._last is None:
+            raise StreamError("a stream has a token from its first chunk on, and only with ordered=True")
+        return f"{self.fingerprint}:{','.join(map(str, self._last))}"
 
     async def __aenter__(self) -> Self:
         return self
@@ -126,7 +204,8 @@ class ChunkStream(AsyncIterator[Chunk]):
         """End the stream: once this returns, nothing that it started runs any more. May be called again."""
         self._closed = True
         self._ready.clear()
-        self._error = None  # it leads to frames that lead to this stream
+        if self._progress is not None:
+            self._progress.abandon()
         await self._window.aclose()
 
     def __del__(self) -> None:
@@ -136,117 +215,12 @@ class ChunkStream(AsyncIterator[Chunk]):
                 loop.call_soon_threadsafe(self._window.close)
 
 
-def stream_chunks(
-    source: ChunkSource, selection: AnySelection, engine: Engine, *, ordered: bool, concurrency: int | None, memory: int | None
-) -> ChunkStream:
-    """The chunks that ``selection`` meets; must be called on the loop that the stream is used on."""
-    for name, value in (("concurrency", concurrency), ("memory", memory)):
-        if value is not None and value < 1:
-            raise ValueError(f"{name} must be at least 1, not {value}")
-    source = source.operation()
-    nbytes = max(1, source.pipeline.spec.nbytes)
-    limit = engine.window(nbytes, concurrency, memory)
-    # several batches at a time for every worker, as far as the window allows
-    share = max(1, min(BATCH_NBYTES // nbytes, limit // (2 * max(1, engine.executor.workers))))
-    if not source.blocking:  # a request fetches one key, so chunks can share one in a shard only
-        share = min(share, count_in_unit(source))
-    batches = source.batches(selection.forward(), request_nbytes=share * nbytes, ordered=ordered)
-    runner: WorkerRunner[Batch, Decoded] | TaskRunner[Batch, Decoded]
-    if source.blocking:
-        runner = WorkerRunner(engine.executor, engine.mailbox(), partial(read_chunks, source, selection))
-    else:
-        runner = TaskRunner(partial(fetch_chunks, source, selection, engine))
-    return ChunkStream(Window(batches, runner, limit, ordered=ordered, weigh=weight, heaviest=share))
+@dataclass(slots=True)
+class Counts:
+    """What has become of the chunks of a stream so far."""
 
-
-def weight(batch: Batch) -> int:
-    """How many chunks a batch has."""
-    return sum(run.length for run in batch)
-
-
-def read_chunks(source: ChunkSource, selection: AnySelection, batch: Batch) -> Decoded:
-    """Fetch and decode a batch; for workers, on a blocking store."""
-    chunks: list[Chunk] = []
-    for run in batch:
-        part = decoded(source, selection, run.projections(), source.fetch_blocking(run))
-        chunks += part.chunks
-        if part.error is not None:
-            return Decoded(chunks, part.error)
-    return Decoded(chunks)
-
-
-async def fetch_chunks(source: ChunkSource, selection: AnySelection, engine: Engine, batch: Batch) -> Decoded:
-    """Fetch a batch on the loop and decode it in a worker."""
-    fetched = await source.fetch(batch, engine.requests())
-    projections = [projection for run in batch for projection in run.projections()]
-    return await engine.call(decoded, source, selection, iter(projections), list(enumerate(fetched)))
-
-
-def decoded(source: ChunkSource, selection: AnySelection, projections: Iterator[Projection], fetched: Fetched) -> Decoded:
-    """The chunks that have been fetched, up to the first that fails."""
-    places = list(projections)
-    chunks: dict[int, Chunk] = {}
-    errors: dict[int, Exception] = {}
-    rest: Exception | None = None
-    try:
-        for number, encoded in fetched:
-            try:
-                chunks[number] = decode_chunk(source.pipeline, selection, places[number], encoded)
-            except CodecError as error:  # ones before it may come after it
-                errors[number] = error
-    except Exception as error:  # noqa: BLE001 - comes out when its turn comes
-        rest = error
-    whole = next((number for number in range(len(places)) if number not in chunks), len(places))
-    try:
-        return Decoded([chunks[number] for number in range(whole)], None if whole == len(places) else errors.get(whole, rest))
-    finally:
-        del errors, rest  # they lead to this frame, which must not lead back
-
-
-def decode_chunk(pipeline: CodecPipeline, selection: AnySelection, place: Projection, encoded: Buffer | None) -> Chunk:
-    """What is selected of one chunk."""
-    spec = pipeline.spec
-    if encoded is None:
-        data = np.full(selected_shape(place, spec.shape), spec.fill, spec.dtype)
-    elif place.full:
-        data = located(partial(decode_own, pipeline), encoded, place.coords)
-    else:
-        data = located(pipeline.decode_scratch, encoded, place.coords)[place.chunk or ...].astype(spec.dtype, order="C")
-    if isinstance(selection, PointSelection):
-        if not selection.shape:
-            return Chunk(place.coords, (), data.reshape(()))
-        return Chunk(place.coords, np.unravel_index(cast("Positions", place.out[0]), selection.shape), data)
-    region, data = turned(place.out, data, selection)
-    if dropped := selection.dropped:
-        data = data.reshape([length for axis, length in enumerate(data.shape) if axis not in dropped])
-        region = tuple(np.squeeze(part, dropped) if isinstance(part, np.ndarray) else part for part in region)
-        region = tuple(part for axis, part in enumerate(region) if axis not in dropped)
-    return Chunk(place.coords, region, data)
-
-
-def selected_shape(place: Projection, chunk_shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape of what is selected of a chunk."""
-    if place.chunk and isinstance(place.chunk[0], np.ndarray):
-        return np.broadcast_shapes(*(part.shape for part in place.chunk if isinstance(part, np.ndarray)))
-    bounds = zip(place.chunk, chunk_shape, strict=True)
-    return tuple(len(range(*part.indices(length))) for part, length in bounds if isinstance(part, slice))
-
-
-def turned(region: tuple[Part, ...], data: Array, selection: Selection) -> tuple[tuple[Part, ...], Array]:
-    """Region and data of a chunk that was read forwards, where the view runs along some axes backwards."""
-    parts = list(region)
-    for axis in selection.reversed:
-        part, length = parts[axis], selection.axes[axis].length
-        if isinstance(part, slice):
-            parts[axis] = slice(length - part.stop, length - part.start)
-            data = np.flip(data, axis)
-        else:
-            parts[axis] = length - 1 - part
-    return tuple(parts), data
-
-
-def decode_own(pipeline: CodecPipeline, data: Buffer) -> Array:
-    """The chunk in memory of its own, which its receiver may keep and change."""
-    chunk = np.empty(pipeline.spec.shape, pipeline.spec.dtype)
-    pipeline.decode_into(data, chunk)
-    return chunk
+    done: int = 0
+    filtered: int = 0
+    missing: int = 0
+    failed: int = 0
+    nbytes: int = 0

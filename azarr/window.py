@@ -8,6 +8,7 @@ group or timeout (PEP 789), so the first error comes out as it is and at the pla
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from functools import partial
@@ -71,27 +72,78 @@ class Running:
 
 
 class WorkerRunner(Generic[T, R]):
-    """Does each piece in one job of an executor. A job that has not begun when the runner stops does nothing."""
+    """Does each piece in one job of an executor. A job that has not begun when the runner stops does nothing.
 
-    def __init__(self, executor: CodecExecutor, mailbox: Mailbox, function: Callable[[T], R]) -> None:
+    A job that takes longer than ``timeout`` seconds is given up: what ``expired`` makes of its item stands for its result, and nobody
+    waits for it any more, since a call that blocks in a worker cannot be cancelled.
+    """
+
+    def __init__(
+        self,
+        executor: CodecExecutor,
+        mailbox: Mailbox,
+        function: Callable[[T], R],
+        *,
+        timeout: float | None = None,
+        expired: Callable[[T], R] | None = None,
+    ) -> None:
         self._executor, self._mailbox, self._function = executor, mailbox, function
+        self._timeout, self._expired = timeout, expired
         self._running = Running()
         self._stopped = False
+        self._number = 0
+        self._begun: dict[int, float] = {}
+        self._watched: dict[int, tuple[T, OnDone]] = {}
+        self._watch: asyncio.TimerHandle | None = None
 
     def start(self, item: T, on_done: OnDone) -> None:
-        self._executor.submit(self._mailbox, partial(self._finish, on_done), self._run, item)
+        number = self._number
+        self._executor.submit(self._mailbox, partial(self._finish, number), self._run, number, item)
+        self._number += 1
+        self._watched[number] = item, on_done
         self._running.count += 1
+        if self._watch is None and self._timeout is not None:
+            self._watch = asyncio.get_running_loop().call_later(self._timeout, self._look, self._timeout)
 
-    def _run(self, item: T) -> R | None:
-        return None if self._stopped else self._function(item)
+    def _run(self, number: int, item: T) -> R | None:
+        if self._stopped:
+            return None
+        self._begun[number] = time.monotonic()
+        return self._function(item)
 
-    def _finish(self, on_done: OnDone, result: object, error: BaseException | None) -> None:
+    def _finish(self, number: int, result: object, error: BaseException | None) -> None:
+        self._begun.pop(number, None)
+        if number in self._watched:
+            self._leave(number, result, error)
+
+    def _leave(self, number: int, result: object, error: BaseException | None) -> None:
+        _, on_done = self._watched.pop(number)
         if not self._stopped:
             on_done(result, error)
+        else:
+            self._unwatch()
         self._running.leave()
+
+    def _unwatch(self) -> None:
+        if self._watch is not None and not self._watched:
+            self._watch.cancel()
+            self._watch = None
+
+    def _look(self, timeout: float) -> None:
+        """Give up what has taken too long, and come back when the oldest of the others may have."""
+        self._watch = None
+        now = time.monotonic()
+        late = [number for number, begun in list(self._begun.items()) if number in self._watched and now - begun >= timeout]
+        oldest = min((begun for number, begun in list(self._begun.items()) if number in self._watched and number not in late), default=now)
+        for number in late:
+            item, _ = self._watched[number]
+            self._leave(number, None if self._expired is None else self._expired(item), None)
+        if self._watched and self._watch is None:
+            self._watch = asyncio.get_running_loop().call_later(max(0.001, oldest + timeout - now), self._look, timeout)
 
     def stop(self) -> None:
         self._stopped = True
+        self._unwatch()
 
     async def stopped(self) -> None:
         await self._running.empty()
@@ -133,13 +185,15 @@ class TaskRunner(Generic[T, R]):
 class Window(Generic[T, R]):
     """Runs ``items`` so that at most ``limit`` of their weight is outstanding, and hands out or discards their results.
 
+    ``None`` among the items means that the next takes long to find: the loop then has its turn before it is asked for.
+
     An item weighs 1, or what ``weigh`` says, at most ``heaviest``. Weight is outstanding from the start of the item until its result
     is there (``drain``), or until whoever took the result gives it back (``take`` and ``release``). One item always fits.
     """
 
     def __init__(
         self,
-        items: Iterator[T],
+        items: Iterator[T | None],
         runner: Runner[T],
         limit: int,
         *,
@@ -151,7 +205,7 @@ class Window(Generic[T, R]):
         self._room = limit - heaviest
         self._outstanding = 0
         self._started = self._finished = 0
-        self._exhausted = self._draining = self._closed = False
+        self._exhausted = self._draining = self._closed = self._pausing = False
         self._ready: deque[R] = deque()
         self._early: dict[int, R | BaseException] = {}
         self._turn = 0
@@ -163,12 +217,21 @@ class Window(Generic[T, R]):
         self._draining = True
         try:
             self._fill()
-            while self._error is None and self._finished < self._started:
+            while self._error is None and (self._finished < self._started or self._pausing):
                 await self._wait()
             if self._error is not None:
                 raise self._forget(self._error)
         finally:
             await self.aclose()
+
+    @property
+    def outstanding(self) -> int:
+        """The weight that is outstanding."""
+        return self._outstanding
+
+    def waiting(self) -> list[R]:
+        """The results that wait for being taken, or for their turn."""
+        return [*self._ready, *(each for each in self._early.values() if not isinstance(each, BaseException))]
 
     @property
     def ready(self) -> bool:
@@ -211,16 +274,30 @@ class Window(Generic[T, R]):
         await self._runner.stopped()
 
     def _fill(self) -> None:
-        while not (self._exhausted or self._closed or self._error) and (self._outstanding <= self._room or not self._outstanding):
+        while not (self._exhausted or self._closed or self._error or self._pausing) and (
+            self._outstanding <= self._room or not self._outstanding
+        ):
             try:
                 item = next(self._items)
             except StopIteration:
                 self._exhausted = True
                 return
+            if item is None:
+                self._pausing = True
+                asyncio.get_running_loop().call_soon(self._go_on)
+                return
             weight = self._weigh(item)
             self._runner.start(item, partial(self._on_done, self._started, weight))
             self._outstanding += weight
             self._started += 1
+
+    def _go_on(self) -> None:
+        self._pausing = False
+        try:
+            self._fill()
+        except BaseException as failure:  # noqa: BLE001 - as in _on_done
+            self._error = self._error or failure
+        self._wake()
 
     def _on_done(self, number: int, weight: int, result: R, error: BaseException | None) -> None:
         self._finished += 1

@@ -31,7 +31,7 @@ async def write(source: ChunkSource, selection: AnySelection, values: Array, eng
         await write_blocking(source, locks, selection, values, engine)
     else:
         task = partial(write_unit, source, locks, selection, values, engine)
-        await Window(source.units(selection), TaskRunner(task), engine.window(nbytes)).drain()
+        await Window(source.extent(selection).units.projections(), TaskRunner(task), engine.window(nbytes)).drain()
 
 
 async def write_blocking(source: ChunkSource, locks: KeyedLocks, selection: AnySelection, values: Array, engine: Engine) -> None:
@@ -54,7 +54,7 @@ async def write_blocking(source: ChunkSource, locks: KeyedLocks, selection: AnyS
         finally:
             locks.release(key)
 
-    crew = Crew(engine, source.units(selection), begin)
+    crew = Crew(engine, source.extent(selection).units.projections(), begin)
     await crew.run()
 
 

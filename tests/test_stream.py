@@ -13,7 +13,18 @@ import numpy as np
 import pytest
 
 import azarr
-from azarr import CodecError, Engine, InlineExecutor, LatencyStore, LocalStore, MemoryStore, StoreError, StreamError, ThreadExecutor
+from azarr import (
+    CodecError,
+    Engine,
+    InlineExecutor,
+    LatencyStore,
+    LocalStore,
+    MemoryStore,
+    StoreError,
+    StreamError,
+    ThreadExecutor,
+    chunk_reader,
+)
 from azarr import stream as module
 
 PATIENCE = 30
@@ -254,14 +265,14 @@ async def test_a_slow_consumer_does_not_let_workers_run_ahead(ordered, shards):
     engine = Engine(executor=InlineExecutor(), concurrency=8)
     array = await filled(store, chunks=(5, 10), shards=shards, engine=engine)
     decoded = 0
-    original = module.decode_chunk
+    original = chunk_reader.decode_chunk
 
     def counting(*args):
         nonlocal decoded
         decoded += 1
         return original(*args)
 
-    module.decode_chunk = counting
+    chunk_reader.decode_chunk = counting
     try:
         async with array.stream_chunks(ordered=ordered) as chunks:
             handed_out = 0
@@ -270,7 +281,7 @@ async def test_a_slow_consumer_does_not_let_workers_run_ahead(ordered, shards):
                 await turns(5)
                 assert decoded <= handed_out + 7
     finally:
-        module.decode_chunk = original
+        chunk_reader.decode_chunk = original
     assert handed_out == decoded == 84
 
 
@@ -299,7 +310,7 @@ async def test_memory_bounds_the_chunks_that_are_alive(store_type, ordered, monk
         pipeline.decode_into(data, chunk)
         return chunk
 
-    monkeypatch.setattr(module, "decode_own", decode_own)
+    monkeypatch.setattr(chunk_reader, "decode_own", decode_own)
     data = np.arange(6400, dtype="i4").reshape(80, 80)
     # on the loop, as a worker may hold on to a chunk for the moment that it takes to post it
     array = await behind(store_type, data=data, chunks=(8, 8), engine=Engine(executor=InlineExecutor()))

@@ -803,7 +803,7 @@ def test_a_slow_chunk_holds_up_an_ordered_stream_and_not_an_unordered_one(run_vi
         store, array = await synthetic(2.0, 12, InlineExecutor(), 4)
         store.__class__ = OneSlow
         begin, first = loop.time(), None
-        async with array.stream_chunks(ordered=False) as chunks:
+        async with array.stream_chunks(timeout=None, ordered=False) as chunks:
             seen = []
             async for chunk in chunks:
                 first = first or loop.time() - begin
@@ -812,7 +812,7 @@ def test_a_slow_chunk_holds_up_an_ordered_stream_and_not_an_unordered_one(run_vi
         assert seen[-1] == (0,)
         assert loop.time() - begin == pytest.approx(102.0, abs=1e-6)
         begin, before = loop.time(), store.requests
-        async with array.stream_chunks(ordered=True) as chunks:
+        async with array.stream_chunks(timeout=None, ordered=True) as chunks:
             assert (await anext(chunks)).coords == (0,)
             assert loop.time() - begin == pytest.approx(102.0, abs=1e-6)
             assert store.requests - before == 4  # what fits besides the one that is waited for

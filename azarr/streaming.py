@@ -1,0 +1,253 @@
+"""What a stream of chunks is made of: the plan with its options, the runner, the window."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import math
+from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
+from itertools import chain
+from typing import Any, TypedDict, cast
+
+from azarr.chunk_reader import Chunk, ChunkReader, Failure, Outcome
+from azarr.chunk_sources import Batch, ChunkSource, Extent, stored_units
+from azarr.engine import Engine
+from azarr.errors import SelectionError, StreamError
+from azarr.progress import ProgressOption, progress_of
+from azarr.projections import AnyRun
+from azarr.selection import AnySelection, AxisSelection, PointSelection
+from azarr.stores.base import ListableStore
+from azarr.stream import ChunkStream, Counts, OnError
+from azarr.types import Coords
+from azarr.window import TaskRunner, Window, WorkerRunner
+
+BATCH_NBYTES = 256 * 2**10
+"""Decoded bytes that are worth a job of their own; smaller chunks share one."""
+
+ASKED_FOR = 100
+"""Up to so many keys, a store is asked for each rather than listed: that is what a page of a listing costs."""
+
+FILTERED = 1024
+"""Chunks that are filtered out in one go, before the loop has its turn."""
+
+TIMEOUT = 60.0
+"""Seconds that a chunk may take: longer than what stores need to answer on a bad day, retries included."""
+
+
+class StreamOptions(TypedDict, total=False):
+    """The keywords of every stream; ``AsyncArray.stream_chunks`` says what they mean."""
+
+    ordered: bool
+    concurrency: int | None
+    memory: int | None
+    timeout: float | None
+    filter: Callable[[Coords], bool] | None
+    include_missing: bool
+    metadata: bool
+    on_error: OnError
+    progress: ProgressOption
+    start_after: Coords | str | None
+    shard: int | None
+    of: int | None
+
+
+def stream_chunks(
+    source: ChunkSource,
+    selection: AnySelection,
+    engine: Engine,
+    options: StreamOptions,
+    function: Callable[[Any], Any] | None = None,
+) -> ChunkStream:
+    """The chunks that ``selection`` meets, ``function`` applied to their data; must be called on the loop that the stream is used on."""
+    check(options)
+    source, ordered = source.operation(), options.get("ordered", True)
+    whole = source.extent(selection.forward())
+    fingerprint = fingerprint_of(source, selection, options)
+    extents = portion(source, whole, options.get("shard"), options.get("of"))
+    if (start_after := options.get("start_after")) is not None:
+        extents = rest(extents, position(start_after, fingerprint))
+    counts, stored = Counts(), StoredUnits(source)
+    keep = options.get("filter")
+    missing = options.get("include_missing", True)
+    lists = not missing and whole.units.nchunks > ASKED_FOR and isinstance(source.store, ListableStore)
+    if lists:
+        keep = stored.has if keep is None else both_of(stored.has, keep)
+
+    nbytes = max(1, source.pipeline.spec.nbytes)
+    limit = engine.window(nbytes, options.get("concurrency"), options.get("memory"))
+    awaits = function is not None and is_async(function)
+    share = batch_length(source, engine, limit, alone=awaits)
+    batches = chain.from_iterable(source.batches(extent, request_nbytes=share * nbytes, ordered=ordered) for extent in extents)
+    reader = ChunkReader(
+        source,
+        selection,
+        engine,
+        tolerant=options.get("on_error", "raise") != "raise",
+        missing=missing,
+        detailed=options.get("metadata", False),
+        function=None if awaits else function,
+        timeout=options.get("timeout", TIMEOUT),
+    )
+    runner: WorkerRunner[Batch, list[Outcome]] | TaskRunner[Batch, list[Outcome]]
+    if awaits:
+        runner = TaskRunner(partial(fetch_and_apply, reader, cast("Callable[[Any], Awaitable[Any]]", function)))
+    elif source.blocking:
+        runner = WorkerRunner(engine.executor, engine.mailbox(), reader.read, timeout=reader.timeout, expired=reader.expired)
+    else:
+        runner = TaskRunner(reader.fetch)
+    items = batches if keep is None else filtered(batches, keep, counts)
+    return ChunkStream(
+        Window(items, runner, limit, ordered=ordered, weigh=weight, heaviest=share),
+        sum(extent.chunks.nchunks for extent in extents),
+        counts=counts,
+        fingerprint=fingerprint,
+        ordered=ordered,
+        on_error=options.get("on_error", "raise"),
+        progress=progress_of(options.get("progress"), "chunks"),
+        prepare=stored.list if lists else None,
+    )
+
+
+def check(options: StreamOptions) -> None:
+    """Raise an error where an option is unknown or makes no sense."""
+    if unknown := options.keys() - StreamOptions.__annotations__.keys():
+        raise TypeError(f"a stream has no option {sorted(unknown)}; it has {sorted(StreamOptions.__annotations__)}")
+    for name in ("concurrency", "memory"):
+        value = options.get(name)
+        if value is not None and cast("int", value) < 1:
+            raise ValueError(f"{name} must be at least 1, not {value}")
+    timeout = options.get("timeout")
+    if timeout is not None and not timeout > 0:
+        raise ValueError(f"timeout must be a positive number of seconds, or None for no limit, not {timeout}")
+    on_error = options.get("on_error", "raise")
+    if on_error not in ("raise", "skip") and not callable(on_error):
+        raise ValueError(f"on_error must be 'raise', 'skip' or a function, not {on_error!r:.60}")
+    shard, of = options.get("shard"), options.get("of")
+    if (shard is None) != (of is None) or (shard is not None and of is not None and not 0 <= shard < of):
+        raise ValueError(f"shard and of go together, with 0 <= shard < of, not shard={shard}, of={of}")
+    if options.get("start_after") is not None and not options.get("ordered", True):
+        raise ValueError("start_after needs ordered=True: chunks that come in any order have no place to start after")
+
+
+def batch_length(source: ChunkSource, engine: Engine, limit: int, *, alone: bool) -> int:
+    """How many chunks make a batch: several batches at a time for every worker, as far as the window allows."""
+    nbytes = max(1, source.pipeline.spec.nbytes)
+    share = 1 if alone else max(1, min(BATCH_NBYTES // nbytes, limit // (2 * max(1, engine.executor.workers))))
+    # a request fetches one key, so chunks can share one in a shard only
+    return share if source.blocking else min(share, math.prod(source.chunks_per_unit))
+
+
+def weight(batch: Batch) -> int:
+    """How many chunks a batch has."""
+    return sum(run.length for run in batch)
+
+
+def is_async(function: Callable[..., Any]) -> bool:
+    """Whether what ``function`` answers is to be awaited."""
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004 - an object may be called
+
+
+async def fetch_and_apply(reader: ChunkReader, function: Callable[[Any], Awaitable[Any]], batch: Batch) -> list[Outcome]:
+    """Read a batch and apply a function that is awaited."""
+    outcomes = await (reader.engine.call(reader.read, batch) if reader.source.blocking else reader.fetch(batch))
+    for number, chunk in enumerate(outcomes):
+        if isinstance(chunk, Chunk):
+            try:
+                outcomes[number] = Chunk(chunk.coords, chunk.region, await function(chunk.data), chunk.info)
+            except Exception as error:  # noqa: BLE001 - on_error decides
+                outcomes[number] = Failure(chunk.coords, error)
+    try:
+        return outcomes
+    finally:
+        del outcomes  # an error among them leads to this frame, which must not lead back
+
+
+def portion(source: ChunkSource, whole: Extent, shard: int | None, of: int | None) -> list[Extent]:
+    """The ``shard``-th of ``of`` equal shares of the units, as extents that follow each other."""
+    if shard is None or of is None:
+        return [whole]
+    first, last = (number * whole.units.nchunks // of for number in (shard, shard + 1))
+    return [Extent(whole.chunks.inside(units, source.chunks_per_unit), units) for units in whole.units.part(first, last)]
+
+
+def position(start_after: Coords | str, fingerprint: str) -> Coords:
+    """The coordinates that ``start_after`` names; a token must be of a stream with the same fingerprint."""
+    if not isinstance(start_after, str):
+        return tuple(start_after)
+    stream, _, coords = start_after.partition(":")
+    if stream != fingerprint:
+        raise StreamError("this token is that of a stream of other chunks: of another array, view or share; start from the beginning")
+    try:
+        return tuple(int(index) for index in coords.split(",") if index)
+    except ValueError:
+        raise StreamError(f"{start_after!r:.100} is not a stream's token") from None
+
+
+def rest(extents: list[Extent], coords: Coords) -> list[Extent]:
+    """What comes after the chunk at ``coords`` in ``extents``."""
+    for number, extent in enumerate(extents):
+        if extent.chunks.has(coords):
+            after = extent.chunks.part(extent.chunks.number_after(coords), extent.chunks.nchunks)
+            return [*(Extent(chunks, extent.units) for chunks in after), *extents[number + 1 :]]
+    raise SelectionError(f"start_after={coords} is not the place of a chunk of this stream")
+
+
+def both_of(first: Callable[[Coords], bool], second: Callable[[Coords], bool]) -> Callable[[Coords], bool]:
+    """Whether both say so."""
+    return lambda coords: first(coords) and second(coords)
+
+
+def filtered(batches: Iterator[Batch], keep: Callable[[Coords], bool], counts: Counts) -> Iterator[Batch | None]:
+    """The batches without the chunks that ``keep`` does not want; ``None`` now and then where it wants none for long."""
+    rejected = 0
+    for batch in batches:
+        runs: list[AnyRun] = []
+        for run in batch:
+            kept = [number for number, coords in enumerate(run.chunk_coords()) if keep(coords)]
+            counts.filtered += run.length - len(kept)
+            runs += [run] if len(kept) == run.length else map(run.single, kept)
+        if runs:
+            yield tuple(runs)
+            rejected = 0
+        elif (rejected := rejected + weight(batch)) >= FILTERED:
+            yield None
+            rejected = 0
+
+
+class StoredUnits:
+    """Which units of an array are stored, found by listing."""
+
+    def __init__(self, source: ChunkSource) -> None:
+        self._source = source
+        self._units: set[Coords] = set()
+
+    async def list(self) -> None:
+        """Ask the store."""
+        async for unit in stored_units(self._source):
+            self._units.add(unit)
+
+    def has(self, coords: Coords) -> bool:
+        """Whether the unit of the chunk at ``coords`` is stored."""
+        return tuple(index // count for index, count in zip(coords, self._source.chunks_per_unit, strict=True)) in self._units
+
+
+def fingerprint_of(source: ChunkSource, selection: AnySelection, options: StreamOptions) -> str:
+    """What tells streams of different chunks apart, in 32 hexadecimal digits."""
+    digest = hashlib.blake2b(digest_size=16)
+    described = (
+        source.key((0,) * len(source.chunks_per_unit)),
+        source.unit_shape,
+        source.pipeline.spec.shape,
+        options.get("shard"),
+        options.get("of"),
+    )
+    digest.update(repr(described).encode())
+    if isinstance(selection, PointSelection):
+        digest.update(repr(selection.shape).encode())
+        parts = [each.tobytes() for each in selection.coords]
+    else:
+        parts = [repr(axis).encode() if isinstance(axis, AxisSelection) else axis.indices.tobytes() for axis in selection.axes]
+    for part in parts:
+        digest.update(hashlib.blake2b(part).digest())
+    return digest.hexdigest()
