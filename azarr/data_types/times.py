@@ -52,7 +52,7 @@ class Time(DataType):
             return self.parse_fill_value(int(value))
         if isinstance(value, str):
             try:
-                value = np.array(value, f"{self.dtype.kind}8" if value == "NaT" or self.dtype.kind == "M" else self.dtype)
+                value = np.array(value, "M8" if value != "NaT" and self.dtype.kind == "M" else self.dtype)
             except ValueError:
                 raise MetadataError(f"fill_value {value!r:.60} is not a {self.name}") from None
         return DataType.fill_value_of(self, value)
