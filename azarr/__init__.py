@@ -26,6 +26,7 @@ from azarr.errors import (
 from azarr.executors import InlineExecutor, ThreadExecutor
 from azarr.group import AsyncGroup
 from azarr.hierarchy import create_array, create_group, create_hierarchy, open, open_array, open_group
+from azarr.slices import Slice, SliceOptions, SliceStream
 from azarr.stores.latency import LatencyStore
 from azarr.stores.local import LocalStore
 from azarr.stores.memory import MemoryStore
@@ -57,6 +58,9 @@ __all__ = [
     "NodeNotFoundError",
     "PreconditionFailedError",
     "SelectionError",
+    "Slice",
+    "SliceOptions",
+    "SliceStream",
     "StoreError",
     "StreamError",
     "StreamOptions",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Awaitable, Callable, Generator, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, Never, SupportsIndex, Unpack
@@ -19,7 +19,8 @@ from azarr.engine import Engine, default_engine
 from azarr.errors import SelectionError, StoreError, WriteError
 from azarr.metadata.model import ArrayMetadata
 from azarr.reading import read
-from azarr.selection import AnySelection, BasicKey, OuterKey, PointKey, PointSelection, Selection
+from azarr.selection import AnySelection, BasicKey, OuterKey, PointKey, PointSelection, Positions, Selection
+from azarr.slices import SliceOptions, SliceStream, planes_of, stream_slices
 from azarr.stores.base import ReadableStore, WritableStore
 from azarr.stream import ChunkStream
 from azarr.streaming import StreamOptions, stream_chunks
@@ -191,6 +192,49 @@ class ArrayView:
 
         """
         return stream_chunks(self.array.source, self._selection, self.array.engine, options)
+
+    def stream_slices(
+        self,
+        along: int | str = 0,
+        start: int | None = None,
+        stop: int | None = None,
+        step: int | None = None,
+        *,
+        thickness: int | None = None,
+        **options: Unpack[SliceOptions],
+    ) -> SliceStream:
+        """This view along one of its axes, one ``Slice`` after the other, always in order; nothing is read before the first is asked for.
+
+        Each chunk is read and decoded once, however many slices cross it, if a row of chunks (all that have the same place along the
+        axis) fits into the memory; else each is decoded as often as it takes to get through the row.
+
+        Args:
+            along: The axis, by number (negative ones count from the end) or by name.
+            start, stop: Where to begin and to end, as in a NumPy slice; everything by default.
+            step: From the beginning of one slice to that of the next; the thickness by default. With less, slices overlap.
+            thickness: The planes of a slice, fewer at the end. By default slices are single planes, and their data lack the axis.
+
+        Keyword Args:
+            concurrency: Chunks that are fetched at once, about; the engine's, 32, by default.
+            memory: Bytes that are held besides the slice that has been handed out, if that is enough for it and one more plane; the
+                engine's, 256 MiB, by default.
+            timeout: Seconds that a chunk may take, 60 by default; a row has so many times more as it has rounds of ``concurrency`` chunks.
+            filter: A function of the place where a slice begins; those for which it says no are left out, and not read.
+            on_error: As for ``stream_chunks``; every slice that needs a chunk that fails does fail. Coordinates are ``(slice.start,)``.
+            progress: As for ``stream_chunks``, counted in slices.
+            start_after: Leave out the slices that begin at this place or before, or up to the one that a stream's ``token`` names.
+            shard, of: Only the slices that begin in part ``shard`` of ``of`` parts of the rows of chunks or shards.
+
+        Raises:
+            SelectionError: There is no such axis, the step or thickness is less than 1, or the view is one of points.
+
+        """
+        planes = planes_of(self.shape, self.names, along, start, stop, step, thickness)
+
+        def read(key: slice | Positions) -> Awaitable[Array]:
+            return self.oindex[(*(slice(None),) * planes.axis, key)].read()
+
+        return stream_slices(self.array.source, self._selection, self.array.engine, planes, read, self.dtype, options)
 
     def map_chunks(self, function: Callable[[Any], Any], **options: Unpack[StreamOptions]) -> ChunkStream:
         """As ``stream_chunks``, but what ``function`` makes of the data of a chunk stands for the data.

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Literal, Self, TypeAlias
+from typing import Any, Generic, Literal, Protocol, Self, TypeAlias, TypeVar
 
 from azarr.chunk_reader import Chunk, Failure, Outcome
 from azarr.chunk_sources import Batch
@@ -47,20 +47,36 @@ class StreamStats:
     seconds: float
 
 
-class ChunkStream(AsyncIterator[Chunk]):
-    """The chunks of an array, one by one: ``async with array.stream_chunks() as chunks: async for chunk in chunks: ...``.
+class Item(Protocol):
+    """What a stream hands out."""
 
-    Nothing is fetched before the first chunk is asked for. When the stream is closed, or left by ``break``, an error or a
+    @property
+    def coords(self) -> Coords:
+        """Its place."""
+
+    @property
+    def data(self) -> Any:
+        """Its data."""
+
+
+ItemT = TypeVar("ItemT", bound=Item)
+WindowT = TypeVar("WindowT", bound=Window[Any, Any])
+
+
+class Stream(AsyncIterator[ItemT], Generic[ItemT, WindowT]):
+    """What all streams have in common: they are asked for one item after the other, by one task at a time, and own what they start.
+
+    Nothing is fetched before the first item is asked for. When the stream is closed, or left by ``break``, an error or a
     cancellation inside ``async with``, everything that it started has come to its end. Without ``async with``, a stream that is
     dropped halfway gives up its work as soon as it is garbage; ``aclose`` does so at once.
 
-    An error, or the cancellation of whoever waits for a chunk, ends the stream; asking it for more raises ``StreamError``, so that
+    An error, or the cancellation of whoever waits for an item, ends the stream; asking it for more raises ``StreamError``, so that
     half a stream is never taken for a whole one.
     """
 
     def __init__(
         self,
-        window: Window[Batch, list[Outcome]],
+        window: WindowT,
         total: int,
         *,
         counts: Counts,
@@ -71,20 +87,32 @@ class ChunkStream(AsyncIterator[Chunk]):
         prepare: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self.fingerprint = fingerprint
-        """The same for streams of the same chunks of the same array, whatever the store; in hexadecimal digits."""
+        """The same for streams of the same items of the same array, whatever the store; in hexadecimal digits."""
         self._window, self._total, self._counts, self._ordered = window, total, counts, ordered
         self._on_error, self._progress, self._prepare = on_error, progress, prepare
-        self._ready: deque[Outcome] = deque()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._held = 0
         self._last: Coords | None = None
-        self._begun = self._rested = 0.0
+        self._begun = 0.0
         self._waiting = self._closed = self._broken = False
+
+    async def _outcome(self) -> ItemT | Failure | None:
+        """The next item, or what became of it; ``StopAsyncIteration`` after the last."""
+        raise NotImplementedError
+
+    def _done_with(self) -> None:
+        """The item or outcome that came last is not the stream's any more."""
+
+    def _buffer(self) -> tuple[int, int, int]:
+        """What is in flight, what is ready, and how many bytes that has."""
+        raise NotImplementedError
+
+    def _drop(self) -> None:
+        """Let go of what is ready."""
 
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> Chunk:
+    async def __anext__(self) -> ItemT:
         if self._waiting:
             raise StreamError("this stream is already being waited for by another task; give each task a stream of its own")
         if self._broken:
@@ -95,10 +123,9 @@ class ChunkStream(AsyncIterator[Chunk]):
         try:
             if self._loop is None:
                 await self._begin()
-            if self._held:  # the chunk that was handed out last is not ours any more
-                self._held = 0
-                self._window.release(1)
-            chunk = await self._next()
+            elif self._last is not None:
+                self._done_with()
+            item = await self._next()
         except StopAsyncIteration:
             self._closed = True
             await self._report(last=True)
@@ -109,19 +136,17 @@ class ChunkStream(AsyncIterator[Chunk]):
             raise
         finally:
             self._waiting = False
-        return chunk
+        return item
 
     async def _begin(self) -> None:
         self._loop, self._begun = asyncio.get_running_loop(), time.perf_counter()
         if self._prepare is not None:
             await self._prepare()
 
-    async def _next(self) -> Chunk:
+    async def _next(self) -> ItemT:
         while True:
-            await self._refill()
-            outcome = self._ready.popleft()
-            if isinstance(outcome, Chunk):
-                self._held = 1
+            outcome = await self._outcome()
+            if outcome is not None and not isinstance(outcome, Failure):
                 self._last = outcome.coords
                 self._counts.done += 1
                 self._counts.nbytes += getattr(outcome.data, "nbytes", 0)
@@ -135,17 +160,7 @@ class ChunkStream(AsyncIterator[Chunk]):
                     await self._fail(outcome)
                 finally:
                     del outcome  # its error leads to this frame, which must not lead back
-            self._window.release(1)
-
-    async def _refill(self) -> None:
-        if (self._ready or self._window.ready) and time.perf_counter() - self._rested > LOOP_SHARE:
-            await asyncio.sleep(0)
-            self._rested = time.perf_counter()
-        while not self._ready:
-            waits = not self._window.ready
-            self._ready.extend(await self._window.take())
-            if waits:
-                self._rested = time.perf_counter()
+            self._done_with()
 
     async def _fail(self, failure: Failure) -> None:
         """What ``on_error`` wants of a chunk that failed."""
@@ -169,17 +184,17 @@ class ChunkStream(AsyncIterator[Chunk]):
     @property
     def stats(self) -> StreamStats:
         """How far the stream is now."""
-        counts, window = self._counts, self._window
-        waiting = [*self._ready, *(outcome for outcomes in window.waiting() for outcome in outcomes)]
+        counts = self._counts
+        in_flight, buffered, nbytes = (0, 0, 0) if self._closed else self._buffer()
         return StreamStats(
             done=counts.done,
             total=self._total - counts.filtered - counts.missing - counts.failed,
             filtered=counts.filtered,
             missing=counts.missing,
             failed=counts.failed,
-            in_flight=0 if self._closed else window.outstanding - len(waiting) - self._held,
-            buffered=len(waiting),
-            buffered_nbytes=sum(getattr(outcome.data, "nbytes", 0) for outcome in waiting if isinstance(outcome, Chunk)),
+            in_flight=in_flight,
+            buffered=buffered,
+            buffered_nbytes=nbytes,
             nbytes=counts.nbytes,
             seconds=time.perf_counter() - self._begun if self._begun else 0.0,
         )
@@ -203,7 +218,7 @@ class ChunkStream(AsyncIterator[Chunk]):
     async def aclose(self) -> None:
         """End the stream: once this returns, nothing that it started runs any more. May be called again."""
         self._closed = True
-        self._ready.clear()
+        self._drop()
         if self._progress is not None:
             self._progress.abandon()
         await self._window.aclose()
@@ -213,6 +228,41 @@ class ChunkStream(AsyncIterator[Chunk]):
         if loop is not None and not self._closed:
             with suppress(RuntimeError):  # the loop is closed, and all that it ran with it
                 loop.call_soon_threadsafe(self._window.close)
+
+
+class ChunkStream(Stream[Chunk, Window[Batch, list[Outcome]]]):
+    """The chunks of an array, one by one: ``async with array.stream_chunks() as chunks: async for chunk in chunks: ...``."""
+
+    def __init__(self, window: Window[Batch, list[Outcome]], total: int, **options: Any) -> None:
+        super().__init__(window, total, **options)
+        self._ready: deque[Outcome] = deque()
+        self._rested = 0.0
+        self._held = 0
+
+    async def _outcome(self) -> Outcome:
+        if (self._ready or self._window.ready) and time.perf_counter() - self._rested > LOOP_SHARE:
+            await asyncio.sleep(0)
+            self._rested = time.perf_counter()
+        while not self._ready:
+            waits = not self._window.ready
+            self._ready.extend(await self._window.take())
+            if waits:
+                self._rested = time.perf_counter()
+        self._held = 1
+        return self._ready.popleft()
+
+    def _done_with(self) -> None:
+        if self._held:
+            self._held = 0
+            self._window.release(1)
+
+    def _buffer(self) -> tuple[int, int, int]:
+        ready = [*self._ready, *(outcome for outcomes in self._window.waiting() for outcome in outcomes)]
+        nbytes = sum(getattr(outcome.data, "nbytes", 0) for outcome in ready if isinstance(outcome, Chunk))
+        return self._window.outstanding - len(ready) - self._held, len(ready), nbytes
+
+    def _drop(self) -> None:
+        self._ready.clear()
 
 
 @dataclass(slots=True)

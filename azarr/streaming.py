@@ -109,10 +109,10 @@ def stream_chunks(
     )
 
 
-def check(options: StreamOptions) -> None:
+def check(options: StreamOptions, known: type = StreamOptions) -> None:
     """Raise an error where an option is unknown or makes no sense."""
-    if unknown := options.keys() - StreamOptions.__annotations__.keys():
-        raise TypeError(f"a stream has no option {sorted(unknown)}; it has {sorted(StreamOptions.__annotations__)}")
+    if unknown := options.keys() - known.__annotations__.keys():
+        raise TypeError(f"a stream has no option {sorted(unknown)}; it has {sorted(known.__annotations__)}")
     for name in ("concurrency", "memory"):
         value = options.get(name)
         if value is not None and cast("int", value) < 1:
@@ -232,16 +232,11 @@ class StoredUnits:
         return tuple(index // count for index, count in zip(coords, self._source.chunks_per_unit, strict=True)) in self._units
 
 
-def fingerprint_of(source: ChunkSource, selection: AnySelection, options: StreamOptions) -> str:
-    """What tells streams of different chunks apart, in 32 hexadecimal digits."""
+def fingerprint_of(source: ChunkSource, selection: AnySelection, options: StreamOptions, kind: str = "chunks") -> str:
+    """What tells streams of different things apart, in 32 hexadecimal digits."""
     digest = hashlib.blake2b(digest_size=16)
-    described = (
-        source.key((0,) * len(source.chunks_per_unit)),
-        source.unit_shape,
-        source.pipeline.spec.shape,
-        options.get("shard"),
-        options.get("of"),
-    )
+    first = source.key((0,) * len(source.chunks_per_unit))
+    described = (kind, first, source.unit_shape, source.pipeline.spec.shape, options.get("shard"), options.get("of"))
     digest.update(repr(described).encode())
     if isinstance(selection, PointSelection):
         digest.update(repr(selection.shape).encode())

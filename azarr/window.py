@@ -229,6 +229,11 @@ class Window(Generic[T, R]):
         """The weight that is outstanding."""
         return self._outstanding
 
+    @property
+    def running(self) -> int:
+        """How many pieces are under way."""
+        return self._started - self._finished
+
     def waiting(self) -> list[R]:
         """The results that wait for being taken, or for their turn."""
         return [*self._ready, *(each for each in self._early.values() if not isinstance(each, BaseException))]

@@ -35,6 +35,7 @@ FLOORS = {
     "azarr.writing": 3,
     "azarr.chunk_reader": 3,
     "azarr.progress": 3,
+    "azarr.slices": 3,
     "azarr.stream": 3,
     "azarr.streaming": 3,
     "azarr.catalog": 3,

@@ -1,0 +1,261 @@
+"""Streams of slices against NumPy: every axis, step, thickness and view; each chunk once; bounded memory; errors at their places."""
+
+from __future__ import annotations
+
+import asyncio
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from azarr import (
+    CodecError,
+    Engine,
+    InlineExecutor,
+    LatencyStore,
+    MemoryStore,
+    SelectionError,
+    StreamError,
+    StreamTimeoutError,
+    create_array,
+)
+
+
+class Counting(MemoryStore):
+    """Counts what is read of chunks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.keys: list[str] = []
+
+    def get_blocking(self, key, byte_range=None, reserve=None):
+        if "c/" in key:
+            self.keys.append(key)
+        return super().get_blocking(key, byte_range, reserve)
+
+    def get_into(self, key, out):
+        if "c/" in key:
+            self.keys.append(key)
+        return super().get_into(key, out)
+
+
+async def filled(store, shape, chunks, *, shards=None, engine=None, **options):
+    array = await create_array(store, "a", shape=shape, chunks=chunks, shards=shards, dtype="i4", engine=engine, **options)
+    data = np.arange(np.prod(shape), dtype="i4").reshape(shape)
+    await array.write(data)
+    return array, data
+
+
+def expected(data, axis, start, stop, step, thickness):
+    """The slices that NumPy has."""
+    thick = thickness or 1
+    first, last, _ = slice(start, stop).indices(data.shape[axis])
+    for low in range(first, last, step or thick):
+        part = np.moveaxis(data, axis, 0)[low : min(low + thick, last)]
+        yield low, (part[0] if thickness is None else np.moveaxis(part, 0, axis))
+
+
+async def check(view, data, axis, start=None, stop=None, step=None, thickness=None, **options):
+    got = [each async for each in view.stream_slices(axis, start, stop, step, thickness=thickness, **options)]
+    want = list(expected(data, axis, start, stop, step, thickness))
+    assert [each.start for each in got] == [low for low, _ in want]
+    for each, (_, part) in zip(got, want, strict=True):
+        assert each.data.shape == part.shape
+        np.testing.assert_array_equal(each.data, part)
+        np.testing.assert_array_equal(data[each.region], part)
+        assert each.data.flags.owndata or each.data.base.flags.owndata
+
+
+@given(data=st.data())
+def test_any_slices_of_any_view_are_those_of_numpy(data):
+    ndim = data.draw(st.integers(1, 3))
+    shape = tuple(data.draw(st.integers(1, 12)) for _ in range(ndim))
+    inner = tuple(data.draw(st.integers(1, 5)) for _ in range(ndim))
+    shards = tuple(data.draw(st.integers(1, 3)) * each for each in inner) if data.draw(st.booleans()) else None
+    axis = data.draw(st.integers(0, ndim - 1))
+    bounds = st.none() | st.integers(-13, 13)
+    start, stop = data.draw(bounds), data.draw(bounds)
+    step, thickness = data.draw(st.none() | st.integers(1, 13)), data.draw(st.none() | st.integers(1, 13))
+    memory = data.draw(st.none() | st.integers(1, 4000))
+    key = tuple(
+        data.draw(st.sampled_from([slice(None), slice(None, None, -1), slice(1, None, 2), slice(-2, None, -3)])) for _ in range(ndim)
+    )
+    indices = data.draw(st.none() | st.lists(st.integers(0, shape[axis] - 1), min_size=1, max_size=9))
+    latency = data.draw(st.booleans())
+
+    async def main():
+        inside = MemoryStore()
+        array, values = await filled(inside, shape, inner, shards=shards)
+        if latency:
+            array = type(array)(LatencyStore(inside, 0), "a", array.metadata, Engine(executor=InlineExecutor()))
+        await check(array[key], values[key], axis, start, stop, step, thickness, memory=memory)
+        if indices is not None:
+            chosen = (*(slice(None),) * axis, indices)
+            await check(array.oindex[chosen], values[chosen], axis, start, stop, step, thickness, memory=memory)
+
+    asyncio.run(main())
+
+
+async def test_dropped_axes_names_and_negative_axes():
+    array, data = await filled(MemoryStore(), (6, 7, 8), (2, 3, 4), dimension_names=("t", "y", "x"))
+    await check(array[3], data[3], 1, thickness=3)
+    await check(array[:, 2], data[:, 2], 0)
+    got = [each.data async for each in array[:, 2].stream_slices("x", 1, 5, thickness=2)]
+    assert np.array_equal(np.concatenate(got, axis=1), data[:, 2, 1:5])
+    got = [each.data async for each in array.stream_slices(-1)]
+    assert np.array_equal(np.stack(got, axis=-1), data)
+
+
+@pytest.mark.parametrize("thickness", [None, 3, 4, 10, 40])
+@pytest.mark.parametrize("step", [None, 1, 5])
+async def test_each_chunk_is_read_once(thickness, step):
+    store = Counting()
+    array, data = await filled(store, (40, 12), (4, 3))
+    store.keys.clear()
+    await check(array, data, 0, step=step, thickness=thickness)
+    assert len(store.keys) == len(set(store.keys))
+    assert len(store.keys) == 40 or step == 5
+
+
+async def test_only_the_chunks_that_are_needed_are_read():
+    store = Counting()
+    array, data = await filled(store, (40, 12), (4, 12))
+    store.keys.clear()
+    await check(array, data, 0, 2, 33, 10)
+    assert sorted(store.keys) == ["a/c/0/0", "a/c/3/0", "a/c/5/0", "a/c/8/0"]
+    store.keys.clear()
+    got = [each.start async for each in array.stream_slices(0, filter=lambda start: start % 16 == 5)]
+    assert got == [5, 21, 37]
+    assert sorted(store.keys) == ["a/c/1/0", "a/c/5/0", "a/c/9/0"]
+
+
+async def test_little_memory_decodes_a_chunk_in_parts():
+    store = Counting()
+    array, data = await filled(store, (40, 12), (40, 12))
+    store.keys.clear()
+    await check(array, data, 0, memory=10 * 12 * 4)
+    assert 1 < len(store.keys) <= 10
+
+
+@pytest.mark.parametrize(("concurrency", "rounds"), [(1, 20), (4, 5), (20, 1)])
+def test_slices_are_read_ahead(run_virtual, concurrency, rounds):
+    async def main():
+        inside = MemoryStore()
+        array, data = await filled(inside, (20, 5), (1, 5))
+        array = type(array)(LatencyStore(inside, 1.0), "a", array.metadata, Engine(executor=InlineExecutor()))
+        loop = asyncio.get_running_loop()
+        begin = loop.time()
+        await check(array, data, 0, concurrency=concurrency)
+        assert loop.time() - begin == pytest.approx(rounds, abs=1e-6)
+
+    run_virtual(main)
+
+
+async def test_memory_bounds_what_is_read_ahead():
+    inside = MemoryStore()
+    array, _ = await filled(inside, (64, 8), (4, 8))
+    store = LatencyStore(inside, 0)
+    array = type(array)(store, "a", array.metadata, Engine(executor=InlineExecutor()))
+    slices = array.stream_slices(0, memory=3 * 4 * 8 * 4 + 8 * 4)
+    await anext(slices)
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert store.requests == 3
+    await slices.aclose()
+
+
+async def test_a_damaged_chunk_costs_the_slices_that_need_it():
+    store = MemoryStore()
+    array, data = await filled(store, (12, 6), (3, 3))
+    await store.set("a/c/1/1", b"rubbish")
+    slices = array.stream_slices(0)
+    assert [(await anext(slices)).start for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(CodecError):
+        await anext(slices)
+    with pytest.raises(StreamError):
+        await anext(slices)
+    told = []
+    slices = array.stream_slices(0, on_error=lambda coords, error: told.append((coords, type(error))))
+    got = [each.start async for each in slices]
+    assert got == [0, 1, 2, 6, 7, 8, 9, 10, 11]
+    assert told == [((start,), CodecError) for start in (3, 4, 5)]
+    assert (slices.stats.done, slices.stats.failed, slices.stats.total) == (9, 3, 9)
+    assert data[0, 0] == 0
+
+
+def test_a_slow_block_times_out(run_virtual):
+    async def main():
+        inside = MemoryStore()
+        array, _ = await filled(inside, (4, 6), (2, 3))
+        array = type(array)(LatencyStore(inside, 10.0), "a", array.metadata, Engine(executor=InlineExecutor()))
+        with pytest.raises(StreamTimeoutError, match="5"):
+            await anext(array.stream_slices(0, timeout=5.0))
+        assert (await anext(array.stream_slices(0, timeout=11.0))).start == 0
+
+    run_virtual(main)
+
+
+async def test_going_on_and_sharing_out():
+    array, _ = await filled(MemoryStore(), (20, 6), (2, 3), shards=(4, 6))
+    every = list(range(0, 20, 3))
+    slices = array.stream_slices(0, thickness=3)
+    for number, start in enumerate(every):
+        assert (await anext(slices)).start == start
+        for after in (start, slices.token):
+            rest = [each.start async for each in array.stream_slices(0, thickness=3, start_after=after)]
+            assert rest == every[number + 1 :]
+    await slices.aclose()
+    parts = [[each.start async for each in array.stream_slices(0, thickness=3, shard=n, of=3)] for n in range(3)]
+    assert [start for part in parts for start in part] == every
+    assert all(part for part in parts)
+    with pytest.raises(StreamError, match="token"):
+        array.stream_slices(0, thickness=2, start_after=slices.token)
+
+
+@pytest.mark.parametrize("options", [{"along": 2}, {"along": -3}, {"along": "z"}, {"step": 0}, {"step": -1}, {"thickness": 0}])
+async def test_what_leads_nowhere_is_an_error(options):
+    array, _ = await filled(MemoryStore(), (4, 6), (2, 3))
+    with pytest.raises(SelectionError):
+        array.stream_slices(**options)
+
+
+async def test_points_and_unknown_options():
+    array, _ = await filled(MemoryStore(), (4, 6), (2, 3))
+    with pytest.raises(SelectionError, match="points"):
+        array.vindex[[0, 1], [2, 3]].stream_slices(0)
+    with pytest.raises(TypeError, match="ordered"):
+        array.stream_slices(0, ordered=False)
+
+
+async def test_empty():
+    array, data = await filled(MemoryStore(), (4, 0), (2, 3))
+    await check(array, data, 0)
+    await check(array, data, 1)
+    array, data = await filled(MemoryStore(), (4, 6), (2, 3))
+    await check(array, data, 0, 3, 3)
+    with pytest.raises(SelectionError):
+        array[1, 1].stream_slices(0)
+
+
+@pytest.mark.parametrize("latency", [None, 0])
+def test_cancelled_at_every_suspension(cancelled_everywhere, how_cancelled, counting_executor, latency):
+    async def prepare():
+        inside = MemoryStore()
+        plain, _ = await filled(inside, (6, 4), (2, 2))
+        executor = counting_executor(Engine(workers=1).executor)
+        engine = Engine(executor=executor, concurrency=4)
+        array = type(plain)(inside if latency is None else LatencyStore(inside, latency), "a", plain.metadata, engine)
+
+        async def run():
+            async with array.stream_slices(0, concurrency=1) as slices:
+                async for _ in slices:
+                    pass
+
+        def finished():
+            assert executor.running == 0
+            executor.close()
+
+        return run(), finished
+
+    assert cancelled_everywhere(prepare, how_cancelled) >= 3
