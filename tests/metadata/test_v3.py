@@ -2,6 +2,7 @@ import copy
 import json
 import math
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -72,7 +73,8 @@ def test_array():
     assert array.dimension_names == ("rows", None)
     assert array.storage_transformers == ()
     assert array.extensions == {}
-    assert array.chunk_spec == ChunkSpec((1000, 100), np.dtype("f8"), array.fill_value)
+    assert replace(array.chunk_spec, fill_value=0) == ChunkSpec((1000, 100), np.dtype("f8"), 0)
+    assert np.isnan(array.chunk_spec.fill_value)
     assert array.effective_fill_value is array.fill_value
 
 
