@@ -26,7 +26,7 @@ from azarr.progress import ProgressOption, progress_of
 from azarr.projections import AnyAxisPlan, IndexAxisPlan, Plan
 from azarr.selection import AnySelection, PointSelection, Positions
 from azarr.stream import LOOP_SHARE, Counts, OnError, Stream
-from azarr.streaming import FILTERED, TIMEOUT, StreamOptions, check, fingerprint_of, position
+from azarr.streaming import BATCH_NBYTES, FILTERED, TIMEOUT, StreamOptions, check, fingerprint_of, position
 from azarr.types import Array, Coords, element_nbytes
 from azarr.window import TaskRunner, Window
 
@@ -97,6 +97,7 @@ class Rows:
         self._plan, self._length, self._backwards = plan, length, backwards
         self._indexed = isinstance(plan, IndexAxisPlan)
         self.count = -(-length // ROW_LENGTH) if self._indexed else plan.count
+        self._latest = -1, 0, 0
 
     def bounds(self, number: int) -> tuple[int, int]:
         """The first plane of a row, and the one after its last."""
@@ -110,7 +111,22 @@ class Rows:
 
     def end(self, plane: int) -> int:
         """The plane after the last of the row that ``plane`` is in."""
-        return self.bounds(bisect_right(range(self.count), plane, key=lambda number: self.bounds(number)[0]) - 1)[1]
+        number, low, high = self._latest
+        if not low <= plane < high:  # most often it is in the next one
+            if plane != high:
+                number = bisect_right(range(self.count), plane, key=lambda number: self.bounds(number)[0]) - 2
+            low, high = self.bounds(number + 1)
+            self._latest = number + 1, low, high
+        return high
+
+    def split(self, positions: Positions) -> list[Positions]:
+        """``positions``, ascending, row by row."""
+        parts, low = [], 0
+        while low < len(positions):
+            high = int(np.searchsorted(positions, self.end(int(positions[low]))))
+            parts.append(positions[low:high])
+            low = high
+        return parts
 
     @property
     def longest(self) -> int:
@@ -125,22 +141,17 @@ class Block(NamedTuple):
     positions: Positions
     data: Array | Exception | None = None
 
-    @property
-    def key(self) -> slice | Positions:
-        """What selects these planes: a slice where one does."""
-        first, last, count = int(self.positions[0]), int(self.positions[-1]), len(self.positions)
-        step = 1 if count == 1 else int(self.positions[1]) - first
-        if first + (count - 1) * step == last and bool(np.all(np.diff(self.positions) == step)):
-            return slice(first, last + 1, step)
-        return self.positions
-
 
 class Blocks:
-    """Plans blocks for slices, lazily; ``started`` has the slices that the blocks so far are for."""
+    """Plans blocks for slices, lazily; ``started`` has the slices that the blocks so far are for.
 
-    def __init__(self, planes: Planes, rows: Rows, longest: int, keep: Callable[[int], bool] | None, counts: Counts) -> None:
+    A block has ``longest`` planes at most, and planes of several rows only up to ``enough``.
+    """
+
+    def __init__(self, planes: Planes, rows: Rows, longest: int, enough: int, keep: Callable[[int], bool] | None, counts: Counts) -> None:
         self.started: deque[int] = deque()
-        self._planes, self._rows, self._longest, self._keep, self._counts = planes, rows, longest, keep, counts
+        self._planes, self._rows, self._longest, self._enough = planes, rows, longest, enough
+        self._keep, self._counts = keep, counts
 
     def __iter__(self) -> Iterator[Block | None]:
         pieces: list[Positions] = []
@@ -155,10 +166,10 @@ class Blocks:
             low = max(low, covered)
             self.started.append(start)
             while low < high:
-                if pieces and (low >= end or count == self._longest):
+                if pieces and (count >= self._enough if low >= end else count == self._longest):
                     yield Block(np.concatenate(pieces))
                     pieces, count = [], 0
-                if not pieces:
+                if not pieces or low >= end:
                     end = self._rows.end(low)
                 stop = min(high, end, low + self._longest - count)
                 pieces.append(np.arange(low, stop))
@@ -168,11 +179,19 @@ class Blocks:
             yield Block(np.concatenate(pieces))
 
 
-class SliceStream(Stream[Slice, Window[Block, Block]]):
+class SliceStream(Stream[Slice, Window[Block, list[Block]]]):
     """The slices of an array, one by one: ``async with array.stream_slices("time") as slices: async for each in slices: ...``."""
 
     def __init__(
-        self, window: Window[Block, Block], total: int, *, planes: Planes, blocks: Blocks, target: Target, engine: Engine, **options: Any
+        self,
+        window: Window[Block, list[Block]],
+        total: int,
+        *,
+        planes: Planes,
+        blocks: Blocks,
+        target: Target,
+        engine: Engine,
+        **options: Any,
     ) -> None:
         super().__init__(window, total, **options)
         self._planes, self._plan, self._target, self._engine = planes, blocks, target, engine
@@ -187,13 +206,13 @@ class SliceStream(Stream[Slice, Window[Block, Block]]):
             await self._take()
         while self._blocks[0].positions[-1] < low:
             self._blocks.popleft()
-        crossed = list(self._blocks)
+        crossed = [block for block in self._blocks if block.positions[0] < high]
         for block in crossed:
             if isinstance(block.data, Exception):
                 return Failure((low,), block.data)
         only = crossed[0].data if len(crossed) == 1 and self._planes.starts.step >= self._planes.thickness else None
         if isinstance(only, np.ndarray) and only.shape[self._planes.axis] == high - low:
-            self._blocks.clear()
+            self._blocks.popleft()
             return self._slice(low, high, only)
         if (high - low) * self._target.plane_nbytes > INLINE_NBYTES:
             return self._slice(low, high, await self._engine.call(self._target.put_together, crossed, low, high))
@@ -203,9 +222,9 @@ class SliceStream(Stream[Slice, Window[Block, Block]]):
         return self._slice(low, high, self._target.put_together(crossed, low, high))
 
     async def _take(self) -> None:
-        block = await self._window.take()
-        self._window.release(self._target.weight(block))
-        self._blocks.append(block)
+        blocks = await self._window.take()
+        self._window.release(self._target.weight_of(sum(len(block.positions) for block in blocks)))
+        self._blocks.extend(blocks)
         self._rested = time.perf_counter()
 
     def _slice(self, low: int, high: int, data: Array) -> Slice:
@@ -216,7 +235,7 @@ class SliceStream(Stream[Slice, Window[Block, Block]]):
         return Slice(low, high, region, data.reshape((*before, *after)) if self._planes.dropped else data)
 
     def _buffer(self) -> tuple[int, int, int]:
-        waiting = [*self._blocks, *self._window.waiting()]
+        waiting = [*self._blocks, *(block for blocks in self._window.waiting() for block in blocks)]
         return self._window.running, len(waiting), sum(getattr(block.data, "nbytes", 0) for block in waiting)
 
     def _drop(self) -> None:
@@ -237,9 +256,13 @@ class Target:
         """The size of one plane."""
         return max(1, math.prod(self.shape[: self.axis] + self.shape[self.axis + 1 :]) * element_nbytes(self.dtype))
 
+    def weight_of(self, count: int) -> int:
+        """How much of the window a block of ``count`` planes takes, in bytes."""
+        return max(self.least, count * self.plane_nbytes)
+
     def weight(self, block: Block) -> int:
         """How much of the window a block takes, in bytes."""
-        return max(self.least, len(block.positions) * self.plane_nbytes)
+        return self.weight_of(len(block.positions))
 
     def put_together(self, blocks: list[Block], low: int, high: int) -> Array:
         """The planes from ``low`` to ``high`` in memory of their own."""
@@ -275,12 +298,15 @@ def stream_slices(
     free = max(1, (options.get("memory") or engine.memory) // target.plane_nbytes - planes.thickness)  # in planes, besides the slice itself
     # a row that fits is read at once, for each chunk is then decoded once; else two parts of a row at a time
     longest = rows.longest if rows.longest <= free else max(1, free // 2)
+    # a job for every small row would cost more than the row, where nothing is awaited that another could use
+    enough = min(free // 2, BATCH_NBYTES // target.plane_nbytes) if source.blocking else 0
+    longest = max(longest, enough)
     limit = max(longest, free - longest) * target.plane_nbytes
     target = replace(target, least=max(1, limit * across // max(across, concurrency)))
     counts = Counts()
-    blocks = Blocks(planes, rows, longest, options.get("filter"), counts)
+    blocks = Blocks(planes, rows, longest, enough, options.get("filter"), counts)
     timeout = options.get("timeout", TIMEOUT)
-    runner = TaskRunner(partial(read_block, read, None if timeout is None else timeout * -(-across // concurrency)))
+    runner = TaskRunner(partial(read_block, read, rows, None if timeout is None else timeout * -(-across // concurrency)))
     return SliceStream(
         Window(iter(blocks), runner, limit, ordered=True, weigh=target.weight, heaviest=max(target.least, longest * target.plane_nbytes)),
         len(starts),
@@ -295,17 +321,34 @@ def stream_slices(
     )
 
 
-async def read_block(read: Read, seconds: float | None, block: Block) -> Block:
-    """The block with its data."""
+async def read_block(read: Read, rows: Rows, seconds: float | None, block: Block) -> list[Block]:
+    """The block with its data; row by row where something is wrong with it."""
+    whole = await read_planes(read, seconds, block.positions)
+    if isinstance(whole.data, Exception) and len(parts := rows.split(block.positions)) > 1:
+        return [await read_planes(read, seconds, part) for part in parts]
+    return [whole]
+
+
+async def read_planes(read: Read, seconds: float | None, positions: Positions) -> Block:
+    """The planes at ``positions``, or the error that stands for them."""
     try:
         async with asyncio.timeout(seconds):
-            return Block(block.positions, await read(block.key))
+            return Block(positions, await read(key_of(positions)))
     except TimeoutError:
-        low, high = int(block.positions[0]), int(block.positions[-1])
+        low, high = int(positions[0]), int(positions[-1])
         message = f"the planes from {low} to {high} were not there after {seconds} s; see the stream's timeout"
-        return Block(block.positions, StreamTimeoutError(message, coords=(low,)))
+        return Block(positions, StreamTimeoutError(message, coords=(low,)))
     except Exception as error:  # noqa: BLE001 - belongs to the slices that it is about
-        return Block(block.positions, error)
+        return Block(positions, error)
+
+
+def key_of(positions: Positions) -> slice | Positions:
+    """What selects planes: a slice where one does."""
+    first, last, count = int(positions[0]), int(positions[-1]), len(positions)
+    step = 1 if count == 1 else int(positions[1]) - first
+    if first + (count - 1) * step == last and bool(np.all(np.diff(positions) == step)):
+        return slice(first, last + 1, step)
+    return positions
 
 
 def share(starts: range, units: Rows, options: SliceOptions) -> range:

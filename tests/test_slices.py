@@ -242,7 +242,7 @@ async def test_empty():
 def test_cancelled_at_every_suspension(cancelled_everywhere, how_cancelled, counting_executor, latency):
     async def prepare():
         inside = MemoryStore()
-        plain, _ = await filled(inside, (6, 4), (2, 2))
+        plain, _ = await filled(inside, (6, 40_000), (2, 10_000))
         executor = counting_executor(Engine(workers=1).executor)
         engine = Engine(executor=executor, concurrency=4)
         array = type(plain)(inside if latency is None else LatencyStore(inside, latency), "a", plain.metadata, engine)
