@@ -12,7 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from azarr import documents
-from azarr.chunk_sources import ChunkSource, PlainChunks, ShardedChunks
+from azarr.chunk_grids import RectilinearGrid, RegularGrid
+from azarr.chunk_lengths import ChunkLengths, count_of, start_of
+from azarr.chunk_sources import ChunkSource, PlainChunks, ShardedChunks, UnequalChunks
 from azarr.codecs.pipeline import CodecPipeline
 from azarr.codecs.sharding import Sharding
 from azarr.engine import Engine, default_engine
@@ -277,9 +279,12 @@ class AsyncArray(ArrayView):
         return self._engine or default_engine()
 
     @property
-    def chunks(self) -> tuple[int, ...]:
-        """The shape of what is read and decoded at once: of the inner chunks where there are shards."""
-        return self.source.pipeline.spec.shape
+    def chunks(self) -> tuple[int | ChunkLengths, ...]:
+        """The shape of what is read and decoded at once: of the inner chunks where there are shards.
+
+        Where chunks differ in length along an axis, a sequence of all their lengths stands for it.
+        """
+        return self.source.chunks
 
     @property
     def shards(self) -> tuple[int, ...] | None:
@@ -294,7 +299,7 @@ class AsyncArray(ArrayView):
     @property
     def nchunks(self) -> int:
         """The number of chunks that the array is cut into, stored or not."""
-        return math.prod(-(-length // chunk) for length, chunk in zip(self.shape, self.chunks, strict=True))
+        return math.prod(map(count_of, self.shape, self.chunks))
 
     @property
     def fill_value(self) -> FillValue:
@@ -376,14 +381,13 @@ class BlockIndexer:
     def __getitem__(self, key: BasicKey) -> ArrayView:
         """The view of the selected chunks; ``SelectionError`` where there is no such chunk."""
         array = self._array
-        counts = [-(-length // chunk) for length, chunk in zip(array.shape, array.chunks, strict=True)]
-        blocks = Selection.whole(tuple(counts)).select(key)
+        blocks = Selection.whole(tuple(map(count_of, array.shape, array.chunks))).select(key)
         items = []
         for block, chunk in zip(blocks.axes, array.chunks, strict=True):
             if block.step != 1:
                 raise SelectionError("blocks are selected by integers and slices without a step")
             start = block.take(np.asarray(0)).item() if block.length else 0
-            items.append(slice(start * chunk, (start + block.length) * chunk))
+            items.append(slice(start_of(start, chunk), start_of(start + block.length, chunk)))
         return array[tuple(items)]
 
 
@@ -400,6 +404,7 @@ def chunk_source(store: ReadableStore, path: str, metadata: ArrayMetadata, limit
     prefix = f"{path}/" if path else ""
     keys, codecs = metadata.chunk_key_encoding, metadata.codecs
     spec = replace(metadata.chunk_spec, limit=limits.chunk_nbytes)
-    if len(codecs) == 1 and isinstance(codecs[0], Sharding):
+    if len(codecs) == 1 and isinstance(codecs[0], Sharding) and isinstance(metadata.chunk_grid, RegularGrid):
         return ShardedChunks(store, prefix, keys, codecs[0].layout(spec), metadata.shape)
-    return PlainChunks(store, prefix, keys, CodecPipeline(codecs, spec), metadata.shape)
+    kind = UnequalChunks if isinstance(metadata.chunk_grid, RectilinearGrid) else PlainChunks
+    return kind(store, prefix, keys, CodecPipeline(codecs, spec), metadata.chunk_grid)  # type: ignore[arg-type]  # the grid of its kind

@@ -1,11 +1,13 @@
-"""Chunk grids (Zarr v3 core, "Chunk grids"): how an array is cut into chunks."""
+"""Chunk grids (Zarr v3 core, "Chunk grids"; zarr-extensions, "rectilinear"): how an array is cut into chunks."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import TypeAlias, cast
 
+from azarr.chunk_lengths import ChunkLengths, count_of, parse_chunk_lengths, start_of
 from azarr.errors import MetadataError, UnknownExtensionError
 from azarr.types import JSON, Coords
 
@@ -26,6 +28,11 @@ class RegularGrid:
             raise MetadataError(f"chunk shape {self.chunk_shape} must be at least 1 in every dimension")
 
     @property
+    def chunk_lengths(self) -> tuple[int, ...]:
+        """How long the chunks are along each dimension."""
+        return self.chunk_shape
+
+    @property
     def grid_shape(self) -> tuple[int, ...]:
         """The number of chunks along each dimension; 0 where the array is empty."""
         return tuple(-(-length // chunk) for length, chunk in zip(self.shape, self.chunk_shape, strict=True))
@@ -42,27 +49,105 @@ class RegularGrid:
             for index, chunk, length in zip(coords, self.chunk_shape, self.shape, strict=True)
         )
 
+    def shapes(self) -> Iterator[tuple[int, ...]]:
+        """The shapes that chunks have."""
+        return iter((self.chunk_shape,))
+
     def to_json(self) -> JSON:
         """The ``chunk_grid`` member of a v3 document."""
         return {"name": "regular", "configuration": {"chunk_shape": list(self.chunk_shape)}}
 
 
-def parse_chunk_grid(document: JSON, shape: tuple[int, ...], path: str) -> RegularGrid:
+@dataclass(frozen=True, slots=True)
+class RectilinearGrid:
+    """Chunks whose length differs along each dimension: one length for all of them, or as ``ChunkLengths`` say.
+
+    Chunks at the edge are stored whole, as those of a regular grid are; chunks that lie outside of the array are not stored.
+    """
+
+    shape: tuple[int, ...]
+    chunk_lengths: tuple[int | ChunkLengths, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.chunk_lengths) != len(self.shape):
+            raise MetadataError(f"there are chunk lengths for {len(self.chunk_lengths)} dimensions where the array has {len(self.shape)}")
+        for axis, (length, lengths) in enumerate(zip(self.shape, self.chunk_lengths, strict=True)):
+            if isinstance(lengths, int) and lengths < 1:
+                raise MetadataError(f"chunks must be at least 1 long, not {lengths}, along dimension {axis}")
+            if isinstance(lengths, ChunkLengths) and lengths.total < length:
+                raise MetadataError(f"chunks are {lengths.total} long in all along dimension {axis}, which has {length}; lengthen them")
+
+    @property
+    def chunk_shape(self) -> tuple[int, ...]:
+        """The shape that holds every chunk: the greatest length along each dimension."""
+        return tuple(lengths if isinstance(lengths, int) else lengths.longest for lengths in self.chunk_lengths)
+
+    @property
+    def grid_shape(self) -> tuple[int, ...]:
+        """The number of chunks along each dimension that lie in the array; 0 where it is empty."""
+        return tuple(map(count_of, self.shape, self.chunk_lengths))
+
+    @property
+    def nchunks(self) -> int:
+        """The number of chunks in all."""
+        return math.prod(self.grid_shape)
+
+    def chunk_shape_at(self, coords: Coords) -> tuple[int, ...]:
+        """The shape of the chunk at ``coords``."""
+        return tuple([each if isinstance(each, int) else each[index] for index, each in zip(coords, self.chunk_lengths, strict=True)])
+
+    def region(self, coords: Coords) -> tuple[slice, ...]:
+        """The part of the array that the chunk at ``coords`` holds, cut at the array's edge."""
+        pairs = zip(map(start_of, coords, self.chunk_lengths), self.chunk_shape_at(coords), self.shape, strict=True)
+        return tuple(slice(min(start, length), min(start + chunk, length)) for start, chunk, length in pairs)
+
+    def shapes(self) -> Iterator[tuple[int, ...]]:
+        """Shapes that chunks have: the largest, and for each dimension all lengths that there are along it."""
+        whole = self.chunk_shape
+        yield whole
+        for axis, lengths in enumerate(self.chunk_lengths):
+            distinct = set() if isinstance(lengths, int) else {length for length, _ in lengths.runs}
+            yield from ((*whole[:axis], length, *whole[axis + 1 :]) for length in sorted(distinct - {whole[axis]}))
+
+    def to_json(self) -> JSON:
+        """The ``chunk_grid`` member of a v3 document."""
+        lengths = [each if isinstance(each, int) else each.to_json() for each in self.chunk_lengths]
+        return {"name": "rectilinear", "configuration": {"kind": "inline", "chunk_shapes": lengths}}
+
+
+ChunkGrid: TypeAlias = RegularGrid | RectilinearGrid
+
+
+def parse_chunk_grid(document: JSON, shape: tuple[int, ...], path: str) -> ChunkGrid:
     """The grid that a v3 ``chunk_grid`` member describes for an array of ``shape``; ``MetadataError`` where it is not legal."""
     if not isinstance(document, Mapping) or not isinstance(document.get("name"), str):
         raise MetadataError(f"{path}: chunk_grid must be an object with a name, not {document!r:.100}", path=path)
     if document.get("must_understand", True) is not True:
         raise MetadataError(f"{path}: chunk_grid must be understood; 'must_understand': false is not legal here", path=path)
-    name = document["name"]
-    if name != "regular":
-        raise UnknownExtensionError(f"{path}: unknown chunk grid {name!r}; azarr has 'regular'", path=path, name=str(name))
-    configuration = document.get("configuration")
-    chunk_shape = configuration.get("chunk_shape") if isinstance(configuration, Mapping) else None
-    if not isinstance(chunk_shape, list) or any(isinstance(n, bool) or not isinstance(n, int) for n in chunk_shape):
-        raise MetadataError(
-            f"{path}: chunk_grid.configuration.chunk_shape must be a list of whole numbers, not {chunk_shape!r:.100}", path=path
-        )
+    name, configuration = cast("str", document["name"]), document.get("configuration")
+    if name not in {"regular", "rectilinear"}:
+        raise UnknownExtensionError(f"{path}: unknown chunk grid {name!r}; azarr has 'regular' and 'rectilinear'", path=path, name=name)
+    if not isinstance(configuration, Mapping):
+        raise MetadataError(f"{path}: chunk_grid.configuration must be an object, not {configuration!r:.100}", path=path)
     try:
-        return RegularGrid(shape, tuple(chunk_shape))
+        return _parse_regular(configuration, shape) if name == "regular" else _parse_rectilinear(configuration, shape)
     except MetadataError as error:
         raise MetadataError(f"{path}: {error}", path=path) from None
+
+
+def _parse_regular(configuration: Mapping[str, JSON], shape: tuple[int, ...]) -> RegularGrid:
+    chunk_shape = configuration.get("chunk_shape")
+    if not isinstance(chunk_shape, list) or any(isinstance(n, bool) or not isinstance(n, int) for n in chunk_shape):
+        raise MetadataError(f"chunk_grid.configuration.chunk_shape must be a list of whole numbers, not {chunk_shape!r:.100}")
+    return RegularGrid(shape, tuple(chunk_shape))
+
+
+def _parse_rectilinear(configuration: Mapping[str, JSON], shape: tuple[int, ...]) -> RectilinearGrid:
+    if unknown := configuration.keys() - {"kind", "chunk_shapes"}:
+        raise MetadataError(f"chunk_grid.configuration has unknown members {sorted(unknown)!r:.100}")
+    if configuration.get("kind") != "inline":
+        raise MetadataError(f"chunk_grid.configuration.kind must be 'inline', not {configuration.get('kind')!r:.100}")
+    chunk_shapes = configuration.get("chunk_shapes")
+    if not isinstance(chunk_shapes, list | tuple):
+        raise MetadataError(f"chunk_grid.configuration.chunk_shapes must be a list, not {chunk_shapes!r:.100}")
+    return RectilinearGrid(shape, tuple(parse_chunk_lengths(each) for each in chunk_shapes))

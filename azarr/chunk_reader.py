@@ -11,11 +11,12 @@ from typing import Any, TypeAlias, cast
 
 import numpy as np
 
+from azarr.axis_plans import Part
 from azarr.chunk_sources import Batch, ChunkSource
 from azarr.codecs.pipeline import CodecPipeline
 from azarr.engine import Engine
 from azarr.errors import StreamTimeoutError
-from azarr.projections import AnyRun, Part, Projection
+from azarr.projections import AnyRun, Projection
 from azarr.reading import located
 from azarr.selection import AnySelection, PointSelection, Positions, Selection
 from azarr.types import Array, Buffer, Coords
@@ -166,7 +167,7 @@ class ChunkReader:
             return None
         begun = time.perf_counter()
         try:
-            chunk = decode_chunk(self.source.pipeline, self.selection, place, encoded)
+            chunk = decode_chunk(self.source.pipeline_of(place.coords), self.selection, place, encoded)
             if self.function is not None:
                 chunk = replace(chunk, data=self.function(chunk.data))
         except Exception as error:  # noqa: BLE001 - whatever a codec of others or the user's function raises is about this chunk
@@ -174,7 +175,7 @@ class ChunkReader:
         return replace(chunk, info=self._info(place.coords, encoded, seconds + time.perf_counter() - begun)) if self.detailed else chunk
 
     def _info(self, coords: Coords, encoded: Buffer | None, seconds: float) -> ChunkInfo:
-        source, spec = self.source, self.source.pipeline.spec
+        source, spec = self.source, self.source.pipeline_of(coords).spec
         bounds = source.region(coords)
         key = source.key(tuple(index // count for index, count in zip(coords, source.chunks_per_unit, strict=True)))
         shape = tuple(part.stop - part.start for part in bounds)

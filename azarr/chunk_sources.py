@@ -10,12 +10,14 @@ import threading
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, NamedTuple, Protocol, TypeAlias, cast
 
 import numpy as np
 
-from azarr.chunk_grids import RegularGrid
+from azarr.chunk_grids import ChunkGrid, RectilinearGrid, RegularGrid
 from azarr.chunk_keys import ChunkKeyEncoding
+from azarr.chunk_lengths import ChunkLengths
 from azarr.codecs import scratch
 from azarr.codecs.base import wrong_size
 from azarr.codecs.pipeline import CodecPipeline
@@ -41,6 +43,9 @@ INDEXES_NBYTES = 16 * 2**20
 ENTRY_NBYTES = 256
 """What it takes to remember that there is no shard."""
 
+PIPELINES = 1024
+"""How many pipelines an array with chunks of many shapes keeps."""
+
 Batch: TypeAlias = tuple[AnyRun, ...]
 
 
@@ -56,7 +61,9 @@ class ChunkSource(Protocol):
 
     store: Any
     pipeline: CodecPipeline
-    """The pipeline of the chunks that the array above sees."""
+    """The pipeline of the chunks that the array above sees; of the largest, where they differ."""
+    chunks: tuple[int | ChunkLengths, ...]
+    """How long these chunks are along each axis."""
     unit_shape: tuple[int, ...]
     """The shape of what one key holds."""
     chunks_per_unit: tuple[int, ...]
@@ -66,6 +73,9 @@ class ChunkSource(Protocol):
     keys: ChunkKeyEncoding
     blocking: bool
     """Whether the store's calls block, and are made inside workers."""
+
+    def pipeline_of(self, coords: Coords) -> CodecPipeline:
+        """The pipeline of the chunk at ``coords``."""
 
     def operation(self) -> ChunkSource:
         """The source for the time of one operation, which may remember what it has learnt of the units."""
@@ -133,19 +143,24 @@ def encoded_or_none(pipeline: CodecPipeline, chunk: Array) -> Buffer | None:
 class PlainChunks:
     """Every chunk under a key of its own."""
 
-    def __init__(self, store: ReadableStore, prefix: str, keys: ChunkKeyEncoding, pipeline: CodecPipeline, shape: tuple[int, ...]) -> None:
+    def __init__(self, store: ReadableStore, prefix: str, keys: ChunkKeyEncoding, pipeline: CodecPipeline, grid: ChunkGrid) -> None:
         self.store: Any = store
         self.blocking = isinstance(store, BlockingStore)
         self.pipeline = pipeline
+        self.chunks: tuple[int | ChunkLengths, ...] = grid.chunk_lengths
         self.unit_shape = pipeline.spec.shape
-        self.chunks_per_unit = (1,) * len(shape)
-        self.key_prefix, self.keys, self._shape = prefix, keys, shape
+        self.chunks_per_unit = (1,) * len(grid.shape)
+        self.key_prefix, self.keys, self._grid = prefix, keys, grid
+
+    def pipeline_of(self, coords: Coords) -> CodecPipeline:
+        del coords
+        return self.pipeline
 
     def operation(self) -> PlainChunks:
         return self
 
     def extent(self, selection: AnySelection) -> Extent:
-        plan = plan_of(selection, self.unit_shape, self._shape)
+        plan = plan_of(selection, self.chunks, self._grid.shape)
         return Extent(plan, plan)
 
     def batches(self, extent: Extent, *, request_nbytes: int, ordered: bool) -> Iterator[Batch]:
@@ -156,7 +171,7 @@ class PlainChunks:
         return self.key_prefix + self.keys.encode(unit)
 
     def region(self, coords: Coords) -> tuple[slice, ...]:
-        return RegularGrid(self._shape, self.unit_shape).region(coords)
+        return self._grid.region(coords)
 
     def _folder_and_names(self, run: AnyRun) -> tuple[str, list[str]] | None:
         """The keys of ``run`` as names in one folder, where they are that."""
@@ -174,7 +189,7 @@ class PlainChunks:
         return ((number, get(self.key(coords), None, reserve)) for number, coords in enumerate(run.chunk_coords()))
 
     def copy_blocking(self, run: AnyRun, memory: memoryview) -> list[int]:
-        nbytes = self.pipeline.spec.nbytes
+        nbytes = self.pipeline_of(run.coords).spec.nbytes
         outs = [memory[start : start + nbytes] for start in range(0, run.length * nbytes, nbytes)]
         if (names := self._folder_and_names(run)) is not None:
             sizes = self.store.get_each_into(*names, outs)
@@ -199,7 +214,26 @@ class PlainChunks:
 
     def update(self, old: Buffer | None, unit: Projection, selection: AnySelection, values: Array) -> Buffer | None:
         del selection
-        return encoded_or_none(self.pipeline, patched(self.pipeline, old, unit, values[unit.out or ...]))
+        pipeline = self.pipeline_of(unit.coords)
+        return encoded_or_none(pipeline, patched(pipeline, old, unit, values[unit.out or ...]))
+
+
+class UnequalChunks(PlainChunks):
+    """Every chunk under a key of its own, in a grid whose chunks differ in shape: each shape has a pipeline of its own."""
+
+    def __init__(self, store: ReadableStore, prefix: str, keys: ChunkKeyEncoding, pipeline: CodecPipeline, grid: RectilinearGrid) -> None:
+        super().__init__(store, prefix, keys, pipeline, grid)
+        self._chunk_shape_at = grid.chunk_shape_at
+        self._pipelines: dict[tuple[int, ...], CodecPipeline] = {}
+
+    def pipeline_of(self, coords: Coords) -> CodecPipeline:
+        shape = self._chunk_shape_at(coords)
+        pipeline = self._pipelines.get(shape)
+        if pipeline is None:
+            if len(self._pipelines) >= PIPELINES:  # threads may come here at once, and then build one twice
+                self._pipelines.clear()
+            pipeline = self._pipelines[shape] = CodecPipeline(self.pipeline.codecs, replace(self.pipeline.spec, shape=shape))
+        return pipeline
 
 
 class ShardIndexes:
@@ -243,11 +277,16 @@ class ShardedChunks:
         self.store: Any = store
         self.blocking = isinstance(store, BlockingStore)
         self.pipeline = layout.pipeline
+        self.chunks: tuple[int | ChunkLengths, ...] = layout.pipeline.spec.shape
         self.unit_shape = layout.shape
         self.chunks_per_unit = layout.grid_shape
         self.key_prefix, self.keys, self._layout, self._shape = prefix, keys, layout, shape
         self._indexes = ShardIndexes()
         self._fetching: dict[Coords, asyncio.Lock] = {}
+
+    def pipeline_of(self, coords: Coords) -> CodecPipeline:
+        del coords
+        return self.pipeline
 
     def operation(self) -> ShardedChunks:
         # An index is trusted for one operation only, as other writers may replace the shard afterwards.

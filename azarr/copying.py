@@ -19,6 +19,7 @@ from azarr import documents, nodes
 from azarr.array import AsyncArray
 from azarr.catalog import WriteThrough
 from azarr.chunk_keys import ChunkKeyEncoding
+from azarr.chunk_lengths import ChunkLengths, place_of, start_of
 from azarr.creation import array_metadata
 from azarr.crew import Crew
 from azarr.documents import Metadata, expect_store, hold
@@ -169,7 +170,7 @@ async def copy_array(source: AsyncArray, target: AsyncArray, report: Report) -> 
     if same_chunks(source.metadata, target.metadata):
         await copy_chunks(source, target, report)
         return
-    units = (source.chunks, source.source.unit_shape)
+    units = (source.source.pipeline.spec.shape, source.source.unit_shape)
     block = block_shape(source.shape, target.source.unit_shape, units, element_nbytes(target.dtype), max(1, target.engine.memory // 8))
     nbytes = math.prod(block) * (element_nbytes(source.dtype) + element_nbytes(target.dtype))
 
@@ -178,7 +179,8 @@ async def copy_array(source: AsyncArray, target: AsyncArray, report: Report) -> 
         await target[region].write(values)
         report.add(values.nbytes)
 
-    await Window(regions(source.shape, block), TaskRunner(copy_block), target.engine.window(nbytes)).drain()
+    blocks = regions(source.shape, block, target.metadata.chunk_grid.chunk_lengths)
+    await Window(blocks, TaskRunner(copy_block), target.engine.window(nbytes)).drain()
 
 
 def same_chunks(one: ArrayMetadata, other: ArrayMetadata) -> bool:
@@ -195,22 +197,17 @@ def same_chunks(one: ArrayMetadata, other: ArrayMetadata) -> bool:
 
 async def copy_chunks(source: AsyncArray, target: AsyncArray, report: Report) -> None:
     """Copy the values of all units that are stored as they are."""
-    unit, itemsize = target.source.unit_shape, target.dtype.itemsize
-    limit = target.engine.window(math.prod(unit) * element_nbytes(target.dtype))
+    grid, itemsize = target.metadata.chunk_grid, target.dtype.itemsize
+    limit = target.engine.window(math.prod(grid.chunk_shape) * element_nbytes(target.dtype))
     async for batch in stored_units(source):
         pairs = [(source.source.key(coords), target.source.key(coords)) for coords in batch]
         await copy_values(source.store, target.store, pairs, target.engine, limit)
-        report.add(sum(itemsize * math.prod(lengths(coords, unit, target.shape)) for coords in batch))
-
-
-def lengths(coords: Coords, unit: tuple[int, ...], shape: tuple[int, ...]) -> list[int]:
-    """How much of the array the unit at ``coords`` holds."""
-    return [min(length, each * (index + 1)) - each * index for index, each, length in zip(coords, unit, shape, strict=True)]
+        report.add(sum(itemsize * math.prod(part.stop - part.start for part in grid.region(coords)) for coords in batch))
 
 
 async def stored_units(array: AsyncArray) -> AsyncIterator[list[Coords]]:
     """Where the units of ``array`` are that are stored, some at a time; where the store cannot be listed, all that there may be."""
-    counts = [-(-length // unit) for length, unit in zip(array.shape, array.source.unit_shape, strict=True)]
+    counts = array.metadata.chunk_grid.grid_shape
     if isinstance(array.store, ListableStore):
         prefix, encoding = prefix_of(array.path), array.metadata.chunk_key_encoding
         batch: list[Coords] = []
@@ -255,7 +252,7 @@ def copy_value_blocking(source: BlockingStore, target: BlockingStore, pair: tupl
 def block_shape(
     shape: tuple[int, ...], target: tuple[int, ...], sources: Sequence[tuple[int, ...]], itemsize: int, memory: int
 ) -> tuple[int, ...]:
-    """The shape of the blocks in which an array is copied: whole units ``target``, which it meets at any rate.
+    """The greatest shape of the blocks in which an array is copied: whole units ``target``, which it meets at any rate.
 
     As far as ``memory`` bytes allow, they also meet each unit of the first of ``sources`` only once, then those of the next.
     """
@@ -278,13 +275,18 @@ def block_shape(
     return tuple(block)
 
 
-def regions(shape: tuple[int, ...], block: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
-    """The blocks of an array of ``shape``, lazily and in C order."""
-    counts = [range(0, length, step) for length, step in zip(shape, block, strict=True)]
-    return (
-        tuple(slice(start, min(start + step, length)) for start, step, length in zip(starts, block, shape, strict=True))
-        for starts in itertools.product(*counts)
-    )
+def regions(shape: tuple[int, ...], block: tuple[int, ...], units: tuple[int | ChunkLengths, ...]) -> Iterator[tuple[slice, ...]]:
+    """The blocks of an array of ``shape``, of whole ``units`` and no longer than ``block``, which is no shorter than any; in C order."""
+    return itertools.product(*map(pieces, shape, block, units))
+
+
+def pieces(length: int, longest: int, lengths: int | ChunkLengths) -> Iterator[slice]:
+    """The blocks along one axis."""
+    start = 0
+    while start < length:
+        end = start_of(place_of(start + longest, lengths), lengths) if start + longest < length else length
+        yield slice(start, end)
+        start = end
 
 
 # Moving

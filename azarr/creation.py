@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import operator
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,8 +11,9 @@ from typing import Any, Literal, SupportsIndex, TypeAlias, cast
 import numpy as np
 import numpy.typing as npt
 
-from azarr.chunk_grids import RegularGrid
+from azarr.chunk_grids import RectilinearGrid, RegularGrid
 from azarr.chunk_keys import ChunkKeyEncoding
+from azarr.chunk_lengths import parse_chunk_lengths
 from azarr.codecs.base import ArrayToArrayCodec, ArrayToBytesCodec, BytesToBytesCodec, Codec
 from azarr.codecs.bytes import Bytes
 from azarr.codecs.categorize import Categorize
@@ -29,7 +31,7 @@ from azarr.data_types.text import String
 from azarr.data_types.variable import Optional as OptionalType
 from azarr.data_types.variable import VlenArray as VlenArrayType
 from azarr.errors import MetadataError
-from azarr.metadata.model import ArrayMetadata
+from azarr.metadata.model import SHAPES_CHECKED, ArrayMetadata
 from azarr.types import JSON, ChunkSpec, element_nbytes
 
 CodecLike: TypeAlias = Codec | str | Mapping[str, JSON]
@@ -45,7 +47,7 @@ class ArrayOptions:
 
     shape: Sequence[int] | int
     dtype: npt.DTypeLike | DataType | Mapping[str, JSON]
-    chunks: tuple[int, ...] | int | Literal["auto"] = "auto"
+    chunks: Sequence[int | Sequence[int]] | int | Literal["auto"] = "auto"
     shards: tuple[int, ...] | int | Mapping[str, Any] | None = None
     fill_value: object = None
     filters: Sequence[CodecLike] = ()
@@ -64,28 +66,43 @@ class ArrayOptions:
         data_type, endian = as_data_type(self.dtype, self.serializer, self.filters)
         shape = as_shape("shape", self.shape, None, least=0)
         itemsize = element_nbytes(data_type.dtype)
-        chunk_shape = (
-            auto_chunks(shape, itemsize)
-            if isinstance(self.chunks, str) and self.chunks == "auto"
-            else as_shape("chunks", self.chunks, len(shape))
-        )
+        rectilinear = self._rectilinear(shape)
+        if rectilinear is not None:
+            chunk_shape = rectilinear.chunk_shape
+        elif isinstance(self.chunks, str) and self.chunks == "auto":
+            chunk_shape = auto_chunks(shape, itemsize)
+        else:
+            chunk_shape = as_shape("chunks", self.chunks, len(shape))
         shard_shape, location = self._shards(chunk_shape)
         fill_value = data_type.default_fill_value if self.fill_value is None else data_type.fill_value_of(self.fill_value)
         spec = ChunkSpec(shard_shape or chunk_shape, data_type.dtype, fill_value)
         codecs: tuple[Codec, ...] = self._codecs(data_type, endian, len(shape))
         if shard_shape is not None:
             codecs = (Sharding(chunk_shape, codecs, index_location=location),)
+        for each in itertools.islice(rectilinear.shapes(), 1, SHAPES_CHECKED) if rectilinear is not None else ():
+            bind_codecs(codecs, replace(spec, shape=each))
         return ArrayMetadata(
             zarr_format=self.zarr_format,
             shape=shape,
             data_type=data_type,
-            chunk_grid=RegularGrid(shape, spec.shape),
+            chunk_grid=rectilinear or RegularGrid(shape, spec.shape),
             chunk_key_encoding=self._key_encoding(),
             codecs=bind_codecs(codecs, spec),
             fill_value=fill_value,
             attributes=dict(self.attributes or {}),
             dimension_names=self._names(len(shape)),
         )
+
+    def _rectilinear(self, shape: tuple[int, ...]) -> RectilinearGrid | None:
+        """The grid where chunks differ in length along any axis."""
+        items: Sequence[object] = self.chunks if isinstance(self.chunks, list | tuple) else ()
+        if not any(isinstance(each, Sequence) for each in items):
+            return None
+        if self.zarr_format == 2:
+            raise MetadataError("Zarr v2 has no chunks of different lengths; choose zarr_format=3, or one length along every axis")
+        if self.shards is not None:
+            raise MetadataError("shards need chunks of one shape; leave shards out, or give chunks one length along every axis")
+        return RectilinearGrid(shape, tuple(parse_chunk_lengths(each) for each in items))
 
     def _shards(self, chunk_shape: tuple[int, ...]) -> tuple[tuple[int, ...] | None, Literal["start", "end"]]:
         if self.shards is None:
@@ -184,7 +201,8 @@ def options_like(metadata: ArrayMetadata) -> dict[str, Any]:
     """The options that make an array like the one with this ``metadata``."""
     outer = metadata.codecs
     shape, shards = metadata.chunk_grid.chunk_shape, None
-    if len(outer) == 1 and isinstance(sharding := outer[0], Sharding):
+    unequal = isinstance(metadata.chunk_grid, RectilinearGrid)
+    if len(outer) == 1 and isinstance(sharding := outer[0], Sharding) and not unequal:
         shards = {"shape": shape, "index_location": sharding.index_location}
         shape, outer = sharding.chunk_shape, sharding.codecs
     filters = tuple(codec for codec in outer if isinstance(codec, ArrayToArrayCodec))
@@ -193,7 +211,7 @@ def options_like(metadata: ArrayMetadata) -> dict[str, Any]:
     plain = isinstance(serializer, Bytes)
     return {
         "dtype": _dtype_of(metadata.data_type, serializer, metadata.chunk_spec),
-        "chunks": shape,
+        "chunks": metadata.chunk_grid.chunk_lengths if unequal else shape,
         "shards": shards,
         "fill_value": metadata.effective_fill_value,
         "order": "F" if backwards else "C",

@@ -92,7 +92,8 @@ async def create_array(
         like: An array from which everything is taken that is not given here, except its data.
         overwrite: Erase what is there already instead of raising.
         engine: The limits and workers to use; by default the running loop has one of its own.
-        **options: ``chunks`` (a shape, one length for all dimensions, or ``"auto"``, the default: at most 1 MiB),
+        **options: ``chunks`` (a shape, in which a list of lengths may stand for a dimension; one length for all dimensions; or
+            ``"auto"``, the default: at most 1 MiB),
             ``shards`` (a shape of whole chunks that are stored under one key, or ``{"shape": …, "index_location": "start"}``;
             none by default), ``fill_value`` (0 by default), ``compressors`` (codecs, their names or v3 objects; zstd level 3 by
             default, ``None`` for none), ``filters`` (array-to-array codecs), ``serializer`` (the array-to-bytes codec), ``order``

@@ -11,27 +11,14 @@ from dataclasses import dataclass
 from typing import ClassVar, NamedTuple, TypeAlias, cast
 
 import numpy as np
-import numpy.typing as npt
 
-from azarr.selection import AnySelection, AxisSelection, IndexSelection, PointSelection, Positions
+from azarr.axis_plans import AnyAxisPlan, AxisProjection, Part, axis_plan, segments, spelled_out
+from azarr.chunk_lengths import ChunkLengths, place_of, places_of, start_of
+from azarr.selection import AnySelection, PointSelection, Positions
 from azarr.types import Coords
 
 REMEMBERED = 4096
 """Up to so many chunks along an axis, their projections are computed once and kept."""
-
-
-Part: TypeAlias = slice | npt.NDArray[np.int64]
-
-
-class AxisProjection(NamedTuple):
-    """One axis of a ``Projection``."""
-
-    place: int
-    """The index of the chunk along this axis."""
-    chunk: Part
-    out: Part
-    covers: bool
-    full: bool
 
 
 class Projection(NamedTuple):
@@ -76,7 +63,7 @@ class Run(NamedTuple):
         if self.length == 1:
             return self
         sides = (*self.sides[: self.axis], self.parts[number], *self.sides[self.axis + 1 :])
-        coords, _, out, _, full = zip(*sides, strict=True)
+        coords, _, out, _, full, _ = zip(*sides, strict=True)
         return Run(self.axis, 1, coords, out, all(full), (self.parts[number],), sides)
 
     def projections(self) -> Iterator[Projection]:
@@ -119,108 +106,16 @@ class PointRun:
 AnyRun: TypeAlias = Run | PointRun
 
 
-class AxisPlan:
-    """The chunks that a selection meets along one axis, in order; a sequence computed on demand.
-
-    ``first`` is the index of the first chunk, ``count`` the number of chunks, and ``offset`` where the selection's first element
-    stands in the result.
-    """
-
-    __slots__ = ("chunk", "count", "first", "length", "offset", "selection")
-
-    def __init__(self, selection: AxisSelection, chunk: int, length: int, offset: int = 0) -> None:
-        self.selection, self.chunk, self.length, self.offset = selection, chunk, length, offset
-        self.first = selection.start // chunk
-        if selection.length == 0 or selection.step > chunk:  # at most one element a chunk, and chunks without any
-            self.count = selection.length
-        else:
-            self.count = (selection.start + (selection.length - 1) * selection.step) // chunk - self.first + 1
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, number: int) -> AxisProjection:
-        axis, chunk = self.selection, self.chunk
-        start, step = axis.start, axis.step
-        if step > chunk:
-            low, high = number, number + 1
-            place = (start + number * step) // chunk
-        else:
-            place = self.first + number
-            low = -((start - place * chunk) // step) if number else 0
-            high = -((start - (place + 1) * chunk) // step) if number + 1 < self.count else axis.length
-        begin = start + low * step - place * chunk
-        taken = high - low
-        stored = min(chunk, self.length - place * chunk)
-        covers = taken == stored
-        out = slice(self.offset + low, self.offset + high)
-        return AxisProjection(place, slice(begin, begin + (taken - 1) * step + 1, step), out, covers, covers and stored == chunk)
-
-    def __iter__(self) -> Iterator[AxisProjection]:
-        return map(self.__getitem__, range(self.count))
-
-    def within(self, low: int, high: int) -> AxisPlan:
-        """The part of the plan whose chunk indices are at least ``low`` and less than ``high``."""
-        axis = self.selection
-        begin = max(0, -((axis.start - low * self.chunk) // axis.step))
-        end = min(axis.length, -((axis.start - high * self.chunk) // axis.step))
-        part = AxisSelection(axis.start + begin * axis.step, max(0, end - begin), axis.step)
-        return AxisPlan(part, self.chunk, self.length, self.offset + begin)
-
-
-class IndexAxisPlan:
-    """The chunks that a list of indices along one axis meets, in order of the chunks; as ``AxisPlan``."""
-
-    __slots__ = ("_chunk", "_indices", "_places", "_positions", "_starts", "count")
-
-    def __init__(self, indices: Positions, chunk: int, positions: Positions | None = None) -> None:
-        places = indices // chunk
-        order = np.argsort(places, kind="stable")
-        self._chunk = chunk
-        self._indices = indices[order]
-        self._positions = order if positions is None else positions[order]
-        self._places, starts = np.unique(places[order], return_index=True)
-        self._starts = [*starts.tolist(), len(indices)]
-        self.count = len(self._places)
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, number: int) -> AxisProjection:
-        place = int(self._places[number])
-        mine = slice(self._starts[number], self._starts[number + 1])
-        return AxisProjection(place, self._indices[mine] - place * self._chunk, self._positions[mine], covers=False, full=False)
-
-    def __iter__(self) -> Iterator[AxisProjection]:
-        return map(self.__getitem__, range(self.count))
-
-    def within(self, low: int, high: int) -> IndexAxisPlan:
-        """The part of the plan whose chunk indices are at least ``low`` and less than ``high``."""
-        first, last = np.searchsorted(self._places, [low, high])
-        mine = slice(self._starts[first], self._starts[last])
-        return IndexAxisPlan(self._indices[mine], self._chunk, self._positions[mine])
-
-
-AnyAxisPlan: TypeAlias = AxisPlan | IndexAxisPlan
-
-
-def axis_plan(selection: AxisSelection | IndexSelection, chunk: int, length: int) -> AnyAxisPlan:
-    """How a selection along one axis meets chunks of length ``chunk``."""
-    if isinstance(selection, IndexSelection):
-        return IndexAxisPlan(selection.indices, chunk)
-    return AxisPlan(selection, chunk, length)
-
-
-def plan_of(selection: AnySelection, chunk_shape: tuple[int, ...], shape: tuple[int, ...]) -> AnyPlan:
-    """How ``selection`` meets chunks of ``chunk_shape`` in an array of ``shape``."""
+def plan_of(selection: AnySelection, chunks: tuple[int | ChunkLengths, ...], shape: tuple[int, ...]) -> AnyPlan:
+    """How ``selection`` meets ``chunks``, of one length or several along each axis, in an array of ``shape``."""
     if isinstance(selection, PointSelection):
-        return PointPlan(selection.coords, chunk_shape)
-    return Plan(tuple(map(axis_plan, selection.axes, chunk_shape, shape)))
+        return PointPlan(selection.coords, chunks)
+    return Plan(tuple(map(axis_plan, selection.axes, chunks, shape)))
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The chunks that a selection meets in a regular grid."""
+    """The chunks that a selection meets in a grid."""
 
     axes: tuple[AnyAxisPlan, ...]
 
@@ -277,7 +172,7 @@ class Plan:
         several = [number for number in range(ndim) if self.axes[number].count != 1]
         if not several:
             sides = tuple(axis[0] for axis in self.axes)
-            coords, _, out, _, full = zip(*sides, strict=True)
+            coords, _, out, _, full, _ = zip(*sides, strict=True)
             yield Run(ndim - 1, 1, coords, out, all(full), (sides[-1],), sides)
             return
         if any(self.axes[number].count == 0 for number in several):
@@ -301,12 +196,12 @@ class Plan:
 class PointPlan:
     """The chunks that single points lie in, in C order of the grid; as ``Plan``. ``chosen`` are the numbers of the points it is about."""
 
-    __slots__ = ("_chunk_shape", "_order", "_points", "_starts")
+    __slots__ = ("_chunks", "_order", "_points", "_starts")
 
-    def __init__(self, points: tuple[Positions, ...], chunk_shape: tuple[int, ...], chosen: Positions | None = None) -> None:
-        self._points, self._chunk_shape = points, chunk_shape
+    def __init__(self, points: tuple[Positions, ...], chunks: tuple[int | ChunkLengths, ...], chosen: Positions | None = None) -> None:
+        self._points, self._chunks = points, chunks
         numbers = np.arange(len(points[0]) if points else 1) if chosen is None else chosen
-        places = [each[numbers] // chunk for each, chunk in zip(points, chunk_shape, strict=True)]
+        places = [places_of(each[numbers], chunk) for each, chunk in zip(points, chunks, strict=True)]
         order = np.lexsort(places[::-1]) if places else np.zeros(1, np.int64)
         changes = np.zeros(max(0, len(order) - 1), np.bool_)
         for each in places:
@@ -325,25 +220,25 @@ class PointPlan:
         for low, high in itertools.pairwise(self._starts):
             mine = self._order[low:high]
             points = [each[mine] for each in self._points]
-            coords = tuple(int(each[0]) // chunk for each, chunk in zip(points, self._chunk_shape, strict=True))
-            inside = tuple(each - place * chunk for each, place, chunk in zip(points, coords, self._chunk_shape, strict=True))
+            coords = tuple(place_of(int(each[0]), chunk) for each, chunk in zip(points, self._chunks, strict=True))
+            inside = tuple(each - start_of(place, chunk) for each, place, chunk in zip(points, coords, self._chunks, strict=True))
             yield Projection(coords, inside, (mine,), covers=False, full=False)
 
     def within(self, unit: Projection, chunks_per_unit: tuple[int, ...]) -> PointPlan:
         """The part of the plan that lies in a storage unit of the plan for such units."""
         del chunks_per_unit
-        return PointPlan(self._points, self._chunk_shape, cast("Positions", unit.out[0]))
+        return PointPlan(self._points, self._chunks, cast("Positions", unit.out[0]))
 
     def inside(self, units: AnyPlan, chunks_per_unit: tuple[int, ...]) -> PointPlan:
         """The part of the plan that lies in the storage units of ``units``, a part of the plan for such units."""
         del chunks_per_unit
-        return PointPlan(self._points, self._chunk_shape, cast("PointPlan", units)._order)  # noqa: SLF001 - of its own class
+        return PointPlan(self._points, self._chunks, cast("PointPlan", units)._order)  # noqa: SLF001 - of its own class
 
     def part(self, first: int, last: int) -> list[PointPlan]:
         """The chunks from number ``first`` up to, not including, ``last``, in a plan."""
         if first >= last:
             return []
-        return [PointPlan(self._points, self._chunk_shape, self._order[self._starts[first] : self._starts[last]])]
+        return [PointPlan(self._points, self._chunks, self._order[self._starts[first] : self._starts[last]])]
 
     def number_after(self, coords: Coords) -> int:
         """The number of the first chunk of the plan that comes after the one at ``coords`` in C order."""
@@ -356,7 +251,7 @@ class PointPlan:
 
     def _coords(self, number: int) -> Coords:
         first = self._order[self._starts[number]]
-        return tuple(int(each[first]) // chunk for each, chunk in zip(self._points, self._chunk_shape, strict=True))
+        return tuple(place_of(int(each[first]), chunk) for each, chunk in zip(self._points, self._chunks, strict=True))
 
     def runs(self, longest: int, *, align: tuple[int, ...] | None = None) -> Iterator[PointRun]:
         """The chunks, each a run of its own."""
@@ -399,15 +294,10 @@ def join(axes: tuple[AxisProjection, ...]) -> Projection:
     """The projection of a chunk from its axes."""
     if not axes:
         return Projection((), (), (), covers=True, full=True)
-    coords, chunk, out, covers, full = zip(*axes, strict=True)
+    coords, chunk, out, covers, full, _ = zip(*axes, strict=True)
     if any(type(part) is not slice for part in chunk):  # NumPy would take several arrays for the coordinates of points
         chunk, out = np.ix_(*map(spelled_out, chunk)), np.ix_(*map(spelled_out, out))
     return Projection(coords, chunk, out, all(covers), all(full))
-
-
-def spelled_out(part: Part) -> Positions:
-    """The positions that a slice names."""
-    return np.arange(part.start, part.stop, part.step) if isinstance(part, slice) else part
 
 
 def product(axes: tuple[AnyAxisPlan, ...]) -> Iterator[tuple[AxisProjection, ...]]:
@@ -417,20 +307,3 @@ def product(axes: tuple[AnyAxisPlan, ...]) -> Iterator[tuple[AxisProjection, ...
     if all(axis.count <= REMEMBERED for axis in axes):
         return itertools.product(*axes)
     return ((first, *rest) for first in axes[0] for rest in product(axes[1:]))
-
-
-def segments(axis: AnyAxisPlan, longest: int, align: int | None) -> Iterator[tuple[AxisProjection, ...]]:
-    """The chunks along one axis, cut before multiples of ``align``, between full and partial ones, and after ``longest``."""
-    segment: list[AxisProjection] = []
-    for part in axis:
-        if segment and (
-            len(segment) == longest
-            or part.place != segment[-1].place + 1
-            or part.full != segment[-1].full
-            or (align is not None and part.place % align == 0)
-        ):
-            yield tuple(segment)
-            segment = []
-        segment.append(part)
-    if segment:
-        yield tuple(segment)

@@ -35,7 +35,7 @@ async def read(source: ChunkSource, selection: AnySelection, out: Array, engine:
     """Fill ``out`` (every axis of the array, dropped ones with length 1) with what ``selection`` names."""
     source = source.operation()
     extent = source.extent(selection)
-    pipeline, nbytes = source.pipeline, max(1, source.pipeline.spec.nbytes)
+    nbytes = max(1, source.pipeline.spec.nbytes)
     if source.blocking:
         batches = source.batches(extent, request_nbytes=RUN_NBYTES, ordered=True)
         first = next(batches, None)
@@ -52,7 +52,7 @@ async def read(source: ChunkSource, selection: AnySelection, out: Array, engine:
 
     async def fetch_and_place(batch: Batch) -> None:
         chunks = await source.fetch(batch, requests)
-        await engine.call(place_batch, pipeline, out, batch, chunks)
+        await engine.call(place_batch, source, out, batch, chunks)
 
     request_nbytes = min(REQUEST_NBYTES, engine.memory)
     largest = max(1, min(request_nbytes // nbytes, math.prod(source.chunks_per_unit)))
@@ -66,17 +66,18 @@ def read_batch(source: ChunkSource, out: Array, batch: Batch) -> None:
     """Fetch and place a batch; for workers, on a blocking store."""
     raw = source.pipeline.direct and not source.pipeline.compressed
     for run in batch:
+        pipeline = source.pipeline_of(run.coords)
         if run.full and raw:
-            place_full_run(source.pipeline, out, run, partial(source.copy_blocking, run))
+            place_full_run(pipeline, out, run, partial(source.copy_blocking, run))
         else:
-            place_run(source.pipeline, out, run, source.fetch_blocking(run))
+            place_run(pipeline, out, run, source.fetch_blocking(run))
 
 
-def place_batch(pipeline: CodecPipeline, out: Array, batch: Batch, chunks: list[Buffer | None]) -> None:
+def place_batch(source: ChunkSource, out: Array, batch: Batch, chunks: list[Buffer | None]) -> None:
     """Place a batch that has been fetched."""
     position = 0
     for run in batch:
-        place_run(pipeline, out, run, enumerate(chunks[position : position + run.length]))
+        place_run(source.pipeline_of(run.coords), out, run, enumerate(chunks[position : position + run.length]))
         position += run.length
 
 

@@ -18,12 +18,13 @@ from typing import Any, NamedTuple, TypeAlias, TypedDict, cast
 
 import numpy as np
 
+from azarr.axis_plans import AnyAxisPlan, IndexAxisPlan
 from azarr.chunk_reader import Failure
 from azarr.chunk_sources import ChunkSource
 from azarr.engine import Engine
 from azarr.errors import SelectionError, StreamTimeoutError
 from azarr.progress import ProgressOption, progress_of
-from azarr.projections import AnyAxisPlan, IndexAxisPlan, Plan
+from azarr.projections import Plan
 from azarr.selection import AnySelection, PointSelection, Positions
 from azarr.stream import LOOP_SHARE, Counts, OnError, Stream
 from azarr.streaming import BATCH_NBYTES, FILTERED, TIMEOUT, StreamOptions, check, fingerprint_of, position

@@ -236,7 +236,8 @@ def fingerprint_of(source: ChunkSource, selection: AnySelection, options: Stream
     """What tells streams of different things apart, in 32 hexadecimal digits."""
     digest = hashlib.blake2b(digest_size=16)
     first = source.key((0,) * len(source.chunks_per_unit))
-    described = (kind, first, source.unit_shape, source.pipeline.spec.shape, options.get("shard"), options.get("of"))
+    chunks = [each if isinstance(each, int) else each.runs for each in source.chunks]
+    described = (kind, first, source.unit_shape, chunks, options.get("shard"), options.get("of"))
     digest.update(repr(described).encode())
     if isinstance(selection, PointSelection):
         digest.update(repr(selection.shape).encode())

@@ -57,6 +57,16 @@ def points(rng, model):
     return Model(model.view.vindex[key], model.positions[key])
 
 
+def a_grid(rng, ndim):
+    """The shape of an array, its chunks, of one length or of several along each axis, and perhaps shards."""
+    shape = tuple(rng.randint(0, 9) for _ in range(ndim))
+    if rng.random() < 0.4:
+        lengths = [[rng.randint(1, 4) for _ in range(max(1, length))] for length in shape]
+        return shape, tuple(rng.choice([each, rng.randint(1, 4)]) for each in lengths), None
+    chunks = tuple(rng.randint(1, 4) for _ in range(ndim))
+    return shape, chunks, tuple(chunk * rng.randint(1, 3) for chunk in chunks) if rng.random() < 0.4 else None
+
+
 async def streamed(view, ordered):
     result = np.full(view.shape, -1, view.dtype)
     async with view.stream_chunks(ordered=ordered) as chunks:
@@ -70,10 +80,7 @@ async def streamed(view, ordered):
 async def test_any_selection_upon_any_other_equals_numpy(seed, kind):
     rng = random.Random(f"{seed} {kind}")
     for _ in range(40):
-        ndim = rng.randint(1, 3)
-        shape = tuple(rng.randint(0, 9) for _ in range(ndim))
-        chunks = tuple(rng.randint(1, 4) for _ in range(ndim))
-        shards = tuple(chunk * rng.randint(1, 3) for chunk in chunks) if rng.random() < 0.4 else None
+        shape, chunks, shards = a_grid(rng, rng.randint(1, 3))
         store = azarr.MemoryStore() if kind == "blocking" else azarr.LatencyStore(azarr.MemoryStore(), 0)
         array = await azarr.create_array(store, shape=shape, dtype="i4", chunks=chunks, shards=shards)
         data = np.array([rng.randint(1, 999) for _ in range(array.size)], "i4")
@@ -99,6 +106,14 @@ async def test_blocks_are_whole_chunks():
     np.testing.assert_array_equal(await array.blocks[1, 2], data[3:6, 8:9])
     np.testing.assert_array_equal(await array.blocks[-1], data[6:])
     np.testing.assert_array_equal(await array.blocks[1:, :2], data[3:, :8])
+    unequal = await azarr.create_array(azarr.MemoryStore(), shape=(7, 9), dtype="i4", chunks=([2, 4, 1, 5], 4))
+    await unequal.write(data)
+    np.testing.assert_array_equal(await unequal.blocks[1, 2], data[2:6, 8:9])
+    np.testing.assert_array_equal(await unequal.blocks[-1], data[6:])
+    np.testing.assert_array_equal(await unequal.blocks[1:, :2], data[2:, :8])
+    assert unequal.blocks[3:].shape == (0, 9)
+    with pytest.raises(SelectionError, match="index 3 is out of range for length 3"):
+        unequal.blocks[3]
     with pytest.raises(SelectionError, match="without a step"):
         array.blocks[::2]
     with pytest.raises(SelectionError, match="index 3 is out of range for length 3"):

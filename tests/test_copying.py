@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import math
 
 import numpy as np
@@ -9,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import azarr
+from azarr.chunk_lengths import ChunkLengths
 from azarr.codecs import Blosc, Gzip, Zlib
 from azarr.copying import block_shape, regions
 from azarr.errors import CodecError, MetadataError, NodeExistsError, StoreError
@@ -61,9 +63,22 @@ def test_blocks_are_whole_units_within_memory_and_cover_the_array_once(data):
     assert all(length % unit == 0 for length, unit in zip(block, target, strict=True))
     assert 4 * math.prod(block) <= max(memory, 4 * math.prod(target))
     met = np.zeros(shape, int)
-    for region in regions(shape, block):
+    for region in regions(shape, block, target):
         met[region] += 1
     assert (met == 1).all()
+
+
+@given(lengths=st.lists(st.integers(1, 9), min_size=1, max_size=20), data=st.data())
+def test_blocks_of_unequal_chunks_are_whole_ones(lengths, data):
+    length, kept = data.draw(st.integers(0, sum(lengths))), ChunkLengths((each, 1) for each in lengths)
+    longest = max(lengths) * data.draw(st.integers(1, 3))
+    pieces = [region[0] for region in regions((length,), (longest,), (kept,))]
+    assert [position for piece in pieces for position in range(piece.start, piece.stop)] == list(range(length))
+    ends = set(itertools.accumulate(lengths)) | {length}
+    assert all(piece.stop in ends and piece.stop - piece.start <= longest for piece in pieces)
+    for piece in pieces[:-1]:
+        following = kept[kept.place(piece.stop)]
+        assert piece.stop + following > min(length, piece.start + longest), "blocks are as long as may be"
 
 
 @pytest.mark.parametrize(
@@ -102,6 +117,9 @@ async def test_a_copy_equals_its_source(wrap, data):
         given["chunk_key_encoding"] = {"separator": data.draw(st.sampled_from("/."))}
         if zarr_format == 3 and data.draw(st.booleans()):
             given["shards"] = tuple(2 * chunk for chunk in chunks)
+        elif zarr_format == 3 and ndim and data.draw(st.booleans()):
+            lengths = [data.draw(st.lists(st.integers(1, 5), min_size=max(1, length), max_size=9)) for length in shape]
+            given["chunks"] = tuple(data.draw(st.sampled_from(each)) for each in zip(chunks, lengths, strict=True))
         return given
 
     source = await azarr.create_array(
@@ -123,6 +141,8 @@ async def test_a_copy_equals_its_source(wrap, data):
     for name, value in changed.items():
         if name in {"zarr_format", "chunks"}:
             assert getattr(copy, name, copy.metadata.zarr_format) == value
+    if not changed:
+        assert copy.chunks == source.chunks
     assert told == sorted(told)
     assert (told[-1] if told else (0, 0)) == (source.nbytes, source.nbytes)
 

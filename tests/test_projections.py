@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from azarr.axis_plans import AxisPlan
 from azarr.chunk_grids import RegularGrid
-from azarr.projections import REMEMBERED, AxisPlan, Plan, Projection, plan_of
+from azarr.projections import REMEMBERED, Plan, Projection, plan_of
 from azarr.selection import AxisSelection, Selection
 
 

@@ -6,11 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, Self
 
-from azarr.chunk_grids import RegularGrid
+from azarr.chunk_grids import ChunkGrid
 from azarr.chunk_keys import ChunkKeyEncoding
 from azarr.codecs.base import Codec
 from azarr.data_types import DataType
 from azarr.types import JSON, ChunkSpec, FillValue
+
+SHAPES_CHECKED = 64
+"""On how many shapes of chunks the codecs of an array are tried before it is used; on the others when they are met."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -24,7 +27,7 @@ class ArrayMetadata:
     zarr_format: Literal[2, 3]
     shape: tuple[int, ...]
     data_type: DataType
-    chunk_grid: RegularGrid
+    chunk_grid: ChunkGrid
     chunk_key_encoding: ChunkKeyEncoding
     codecs: tuple[Codec, ...]
     fill_value: FillValue | None
@@ -40,7 +43,7 @@ class ArrayMetadata:
 
     @property
     def chunk_spec(self) -> ChunkSpec:
-        """What every chunk looks like once decoded."""
+        """What every chunk looks like once decoded; the largest, where they differ in shape."""
         return ChunkSpec(self.chunk_grid.chunk_shape, self.data_type.dtype, self.effective_fill_value)
 
     def with_attributes(self, attributes: Mapping[str, JSON]) -> Self:

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from azarr.chunk_grids import RegularGrid
 from azarr.codecs.base import Codec
 from azarr.codecs.bytes import Bytes, MixedBytes
 from azarr.codecs.transpose import Transpose
@@ -133,6 +134,8 @@ def _serialize_array(metadata: ArrayMetadata) -> dict[str, JSON]:
         raise inexpressible("dimension_names (many readers take them from the attribute '_ARRAY_DIMENSIONS')")
     if metadata.storage_transformers:
         raise inexpressible("storage_transformers")
+    if not isinstance(metadata.chunk_grid, RegularGrid):
+        raise inexpressible("chunks of different lengths")
     if metadata.chunk_key_encoding.name != "v2":
         raise inexpressible(f"the chunk key encoding {metadata.chunk_key_encoding.name!r}")
     order, endian, codecs, compressor = v2_codecs.serialize(metadata.codecs, len(metadata.shape))

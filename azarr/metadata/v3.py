@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final, Literal, cast
 
-from azarr.chunk_grids import parse_chunk_grid
+from azarr.chunk_grids import ChunkGrid, parse_chunk_grid
 from azarr.chunk_keys import parse_chunk_key_encoding
 from azarr.codecs.registry import parse_codecs, serialize_codec
 from azarr.data_types import DataType, parse_data_type
 from azarr.data_types.struct import Struct
 from azarr.errors import MetadataError, UnknownExtensionError
-from azarr.metadata.model import ArrayMetadata, GroupMetadata
+from azarr.metadata.model import SHAPES_CHECKED, ArrayMetadata, GroupMetadata
 from azarr.types import JSON, Buffer, ChunkSpec, FillValue, Limits
 
 DEFAULT_LIMITS: Final = Limits()
@@ -68,7 +70,7 @@ def parse_array(
         data_type=data_type,
         chunk_grid=grid,
         chunk_key_encoding=parse_chunk_key_encoding(members["chunk_key_encoding"], path),
-        codecs=_parse_codecs(members["codecs"], spec, path),
+        codecs=_parse_codecs(members["codecs"], spec, grid, path),
         fill_value=fill_value,
         attributes=parse_attributes(members.get("attributes", {}), path),
         dimension_names=_parse_dimension_names(members.get("dimension_names"), len(shape), path),
@@ -158,10 +160,15 @@ def _says_big(codecs: JSON) -> bool:
     return False
 
 
-def _parse_codecs(document: JSON, spec: ChunkSpec, path: str) -> tuple[Any, ...]:
+def _parse_codecs(document: JSON, spec: ChunkSpec, grid: ChunkGrid, path: str) -> tuple[Any, ...]:
+    """The codecs, bound to the largest chunks; those of other shapes must do as well, as far as a few of them show it."""
     if not isinstance(document, list | tuple) or not document:
         raise MetadataError(f"{path}: codecs must be a list of at least one codec, not {document!r:.100}", path=path)
-    return parse_codecs(document, spec, path)
+    others = itertools.islice(grid.shapes(), 1, SHAPES_CHECKED)
+    codecs = parse_codecs(document, spec, path)
+    for shape in others:
+        parse_codecs(document, replace(spec, shape=shape), path)
+    return codecs
 
 
 def _parse_dimension_names(document: JSON, ndim: int, path: str) -> tuple[str | None, ...] | None:
