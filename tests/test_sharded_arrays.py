@@ -1,0 +1,111 @@
+"""Shards in every position that the specification allows: nested, behind filters, inside compressors, with ranges of any order."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import azarr
+from azarr.codecs import (
+    Bytes,
+    CastValue,
+    Conditional,
+    Crc32c,
+    Delta,
+    Gzip,
+    PackBits,
+    Reshape,
+    ScaleOffset,
+    Sharding,
+    Shuffle,
+    Transpose,
+    Zstd,
+)
+from azarr.data_types import parse_data_type
+from azarr.stores.latency import LatencyStore
+from azarr.stores.memory import MemoryStore
+
+PLAIN = (Bytes("big"), Zstd(1))
+INDEX = (Bytes("big"),)
+
+ARRANGEMENTS = {
+    "sharded": ((), Sharding((2, 3), PLAIN), ()),
+    "index first, big-endian, without checksum": ((), Sharding((2, 3), PLAIN, INDEX, "start"), ()),
+    "nested": ((), Sharding((4, 6), (Sharding((2, 3), PLAIN),)), ()),
+    "nested twice, indexes at either end": (
+        (),
+        Sharding((4, 6), (Sharding((2, 6), (Sharding((1, 3), PLAIN),), INDEX, "start"), Crc32c())),
+        (),
+    ),
+    "transposed outside": ((Transpose((1, 0)),), Sharding((3, 4), PLAIN), ()),
+    "transposed inside": ((), Sharding((4, 6), (Transpose((1, 0)), Sharding((3, 2), PLAIN))), ()),
+    "transposed around and inside": ((Transpose((1, 0)),), Sharding((6, 4), (Transpose((1, 0)), Bytes())), ()),
+    "reshaped": ((Reshape((8, -1)),), Sharding((2, 4), PLAIN), ()),
+    "compressed outside": ((), Sharding((2, 3), (Bytes(),)), (Zstd(1), Crc32c())),
+    "conditional outside": ((), Sharding((2, 3), (Bytes(),)), (Conditional((Shuffle(4), Gzip(1))),)),
+    "cast": ((ScaleOffset(-9, 1), CastValue(parse_data_type("uint8", "/"))), Sharding((2, 3), PLAIN), ()),
+    "cast inside": ((), Sharding((4, 6), (CastValue(parse_data_type("int16", "/")), Sharding((2, 3), (Bytes("little"), Gzip(1))))), ()),
+    "packed": ((), Sharding((2, 3), (PackBits("first_byte"),)), ()),
+    "differences inside": ((), Sharding((2, 3), (Delta("<i4", "<i4"), Bytes(), Shuffle(4), Zstd(1))), ()),
+}
+
+
+@pytest.mark.parametrize("blocking", [True, False])
+@pytest.mark.parametrize("name", ARRANGEMENTS)
+async def test_every_arrangement_reads_what_it_wrote(name, blocking):
+    filters, serializer, compressors = ARRANGEMENTS[name]
+    store = MemoryStore() if blocking else LatencyStore(MemoryStore(), 0)
+    options = {"chunks": (8, 12), "filters": filters, "serializer": serializer, "compressors": compressors, "fill_value": -9}
+    array = await azarr.create_array(store, "a", shape=(13, 30), dtype="i4", **options)
+    expected = np.full((13, 30), -9, "i4")
+    rng = np.random.default_rng(0)
+    for key in [np.s_[:, :], np.s_[3:9, 5:20], np.s_[12, 29], np.s_[::3, 1::5], np.s_[0:4, 0:6]]:
+        value = rng.integers(0, 100, expected[key].shape, dtype="i4")
+        expected[key] = value
+        await array[key].write(value)
+    await array[4:8, 6:12].write(-9)
+    expected[4:8, 6:12] = -9
+    array = await azarr.open_array(store, "a")
+    assert array.metadata.codecs == (await azarr.create_array(MemoryStore(), shape=(13, 30), dtype="i4", **options)).metadata.codecs
+    np.testing.assert_array_equal(await array.read(), expected)
+    for key in [np.s_[3:9, 5:20], np.s_[12, 29], np.s_[::3, 1::5]]:
+        np.testing.assert_array_equal(await array[key].read(), expected[key])
+    out = np.zeros_like(expected)
+    async with array.stream_chunks(ordered=False) as chunks:
+        async for chunk in chunks:
+            out[chunk.region] = chunk.data
+    np.testing.assert_array_equal(out, expected)
+
+
+async def test_only_shards_without_other_codecs_are_read_in_parts():
+    for name, (filters, serializer, compressors) in ARRANGEMENTS.items():
+        array = await azarr.create_array(
+            MemoryStore(),
+            shape=(8, 12),
+            dtype="i4",
+            chunks=(8, 12),
+            filters=filters,
+            serializer=serializer,
+            compressors=compressors,
+            fill_value=-9,
+        )
+        alone = not filters and not compressors
+        assert array.chunks == (serializer.chunk_shape if alone else (8, 12)), name
+        assert array.shards == ((8, 12) if alone else None), name
+
+
+@pytest.mark.parametrize("location", ["start", "end"])
+@pytest.mark.parametrize("blocking", [True, False])
+async def test_chunks_may_share_bytes_lie_apart_and_in_any_order(location, blocking):
+    """A shard of four chunks: the first two are the same bytes, the third lies before them, the fourth is not stored."""
+    store = MemoryStore() if blocking else LatencyStore(MemoryStore(), 0)
+    codec = Sharding((2,), (Bytes(),), (Bytes(),), location)
+    array = await azarr.create_array(store, shape=(8,), dtype="u1", chunks=(8,), serializer=codec, compressors=None, fill_value=7)
+    base, missing = 64 if location == "start" else 0, 2**64 - 1
+    index = np.array([base + 6, 2, base + 6, 2, base + 1, 2, missing, missing], "<u8").tobytes()
+    body = b"\xff\5\6\xff\xff\xff\1\2\xff"
+    await store.set("c/0", index + body if location == "start" else body + index)
+    assert (await array.read()).tolist() == [1, 2, 1, 2, 5, 6, 7, 7]
+    assert (await array[3:6].read()).tolist() == [2, 5, 6]
+    await array[2:4].write([8, 9])  # must not change the chunk that shared its bytes
+    assert (await array.read()).tolist() == [1, 2, 8, 9, 5, 6, 7, 7]
