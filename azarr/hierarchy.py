@@ -11,6 +11,7 @@ import numpy.typing as npt
 from azarr import documents
 from azarr.array import AsyncArray
 from azarr.creation import array_metadata
+from azarr.data_types import DataType
 from azarr.engine import Engine, default_engine
 from azarr.errors import MetadataError
 from azarr.group import AsyncGroup, expect_array, expect_group, node, open_node
@@ -76,7 +77,7 @@ async def create_array(
     path: str = "",
     *,
     shape: Sequence[int] | int | None = None,
-    dtype: npt.DTypeLike | None = None,
+    dtype: npt.DTypeLike | DataType | Mapping[str, JSON] | None = None,
     like: AsyncArray | None = None,
     overwrite: bool = False,
     engine: Engine | None = None,
@@ -88,16 +89,18 @@ async def create_array(
         store: A folder's path, a ``file://`` URL, or a store object.
         path: The node inside the store; the root by default.
         shape: The length of each dimension.
-        dtype: A NumPy data type; its byte order is kept by the ``bytes`` codec.
+        dtype: A NumPy data type, whose byte order the ``bytes`` codec keeps; ``str`` or ``bytes`` for text or bytes of any length; or the
+            name of a data type in v3 metadata (``"bfloat16"``, ``"r24"``), or the object that stands for it there.
         like: An array from which everything is taken that is not given here, except its data.
         overwrite: Erase what is there already instead of raising.
         engine: The limits and workers to use; by default the running loop has one of its own.
         **options: ``chunks`` (a shape, in which a list of lengths may stand for a dimension; one length for all dimensions; or
             ``"auto"``, the default: at most 1 MiB),
             ``shards`` (a shape of whole chunks that are stored under one key, or ``{"shape": …, "index_location": "start"}``;
-            none by default), ``fill_value`` (0 by default), ``compressors`` (codecs, their names or v3 objects; zstd level 3 by
-            default, ``None`` for none), ``filters`` (array-to-array codecs), ``serializer`` (the array-to-bytes codec), ``order``
-            (``"C"`` or ``"F"``: the order of the elements of a stored chunk), ``dimension_names``, ``attributes``,
+            none by default), ``fill_value`` (0, an empty string or "not a time" by default), ``compressors`` (codecs, their names
+            or v3 objects; zstd level 3 by default, ``None`` for none), ``filters`` (array-to-array codecs), ``serializer`` (the
+            array-to-bytes codec; by default what suits the data type), ``order`` (``"C"`` or ``"F"``: the order of the elements of a
+            stored chunk), ``dimension_names``, ``attributes``,
             ``chunk_key_encoding`` (``{"name": "default" or "v2", "separator": "/" or "."}``), ``zarr_format`` (3 by default, or 2).
 
     Raises:

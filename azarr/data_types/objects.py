@@ -14,20 +14,21 @@ OBJECT: Final[np.dtype[Any]] = np.dtype(object)
 """What holds Python objects."""
 
 
-def as_objects(value: object, ndim: int) -> Array:
-    """``value`` as an array of objects: lists and tuples are dimensions, at most ``ndim`` of them; what is in those is an element.
+def as_objects(value: object, ndim: int, dimensions: tuple[type, ...] = (list, tuple)) -> Array:
+    """``value`` as an array of objects: lists and tuples are ``dimensions``, at most ``ndim`` of them; what is in those is an element.
 
     ``WriteError`` where lists differ in length.
     """
     if isinstance(value, np.ndarray):
         return value
     shape: list[int] = []
-    inner: Any = value
-    while len(shape) < ndim and isinstance(inner, list | tuple):
-        shape.append(len(inner))
-        if not inner:
+    inner = value
+    while len(shape) < ndim and isinstance(inner, dimensions):
+        parts: Any = inner
+        shape.append(len(parts))
+        if not parts:
             break
-        inner = inner[0]
+        inner = parts[0]
     array = np.empty(shape, object)
     elements = list(_flat(value, shape))
     flat = array.reshape(-1)

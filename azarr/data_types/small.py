@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, partial
 from types import MappingProxyType
@@ -157,9 +158,10 @@ def small(name: str) -> DataType:
         return SmallInteger(name, ml_dtype(name))
     if name in _FLOATS:
         return SmallFloat(name, ml_dtype(name))
-    if name in _NATIVE_PAIRS:
-        return SmallComplex(name, ml_dtype(_NATIVE_PAIRS[name]))
-    part = ml_dtype(name.removeprefix("complex_"))
+    with suppress(UnknownExtensionError):  # which ml_dtypes has only of late
+        if name in _NATIVE_PAIRS:
+            return SmallComplex(name, ml_dtype(_NATIVE_PAIRS[name]))
+    part = float_format(name.removeprefix("complex_")).dtype
     return SmallComplex(name, np.dtype([("real", part), ("imag", part)]))
 
 

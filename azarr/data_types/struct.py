@@ -9,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 
 from azarr.data_types.base import MAX_NBYTES, DataType, check_keys
+from azarr.data_types.objects import as_objects
 from azarr.data_types.raw import parse_bytes
 from azarr.errors import MetadataError, WriteError
 from azarr.types import JSON, Array, FillValue
@@ -94,14 +95,21 @@ class Struct(DataType):
         return self._of([field.fill_value_of(part) for part, (_, field) in zip(value, self.fields, strict=True)])
 
     def as_array(self, value: object, ndim: int) -> Array:
-        """What a user writes: structured arrays, or tuples of this type's fields."""
-        del ndim
+        """What a user writes: structured arrays, or tuples of what each field takes, in lists for each dimension."""
         if isinstance(value, np.ndarray | np.void):
             return np.asarray(value)
-        try:
-            return np.array(value, self.dtype)
-        except (ValueError, TypeError, OverflowError) as error:
-            raise WriteError(f"the value is not made of tuples that fit into {self.dtype}: {error}") from error
+        elements = as_objects(value, ndim, (list,))
+        flat: list[Any] = elements.reshape(-1).tolist()
+        flat = [element.item() if isinstance(element, np.void) else element for element in flat]
+        if not all(isinstance(element, tuple) and len(element) == len(self.fields) for element in flat):
+            raise WriteError(f"the value is not made of tuples that fit into {self.dtype}")
+        array = np.empty(len(flat), self.dtype)
+        for place, (name, field) in enumerate(self.fields if flat else ()):
+            part = field.conform(field.as_array([element[place] for element in flat], 1))
+            if part.shape != array[name].shape:
+                raise WriteError(f"field {name!r} of the value has the shape {part.shape[1:]}, not {array[name].shape[1:]}")
+            array[name] = part
+        return array.reshape(elements.shape)
 
     def conform(self, array: Array) -> Array:
         """``array`` where it has the same fields, each of values that fit."""

@@ -94,15 +94,15 @@ class FixedLengthUTF32(DataType):
 
     def conform(self, array: Array) -> Array:
         """``array`` where it is text that fits."""
-        if array.dtype.kind == "O":
-            array = String().conform(array)
-        if array.dtype.kind not in "UT":
+        if array.dtype.kind not in "OTU":
             raise self._misfit(array, "convert it to str yourself")
-        if array.dtype.kind == "T" or array.dtype.itemsize > self.dtype.itemsize:
-            longest = max(map(len, array.flat), default=0)
+        text = String().conform(array)
+        if text.dtype.kind != "U" or text.dtype.itemsize > self.dtype.itemsize:
+            longest = max(map(len, text.flat), default=0)
             if longest > self._length:
                 raise WriteError(f"a string of {longest} characters does not fit into {self.dtype}, which holds {self._length}")
-        return array
+            return text.astype(self.dtype)
+        return text
 
     @property
     def _length(self) -> int:

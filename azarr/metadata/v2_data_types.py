@@ -108,6 +108,8 @@ def _stored(document: JSON, depth: int) -> np.dtype[Any]:
         raise UnknownExtensionError(
             f"unknown dtype {document!r:.100}; azarr has {_KNOWN}, each after '<', '>' or, for single bytes, '|'", name=f"{document!s:.100}"
         )
+    if match[2][0] in "SUV" and int(match[2][1:]) * (4 if match[2][0] == "U" else 1) > MAX_NBYTES:
+        raise MetadataError(f"dtype {document!r:.100} is too large; elements may have {MAX_NBYTES} bytes")
     try:
         stored = np.dtype(f"{match[1]}{match[2]}")
     except (TypeError, ValueError) as error:

@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from azarr.codecs.bytes import Bytes
+from azarr.codecs.pipeline import CodecPipeline
+from azarr.data_types import parse_data_type
 from azarr.errors import CodecError, MetadataError
 from azarr.types import ChunkSpec
 
@@ -96,6 +98,37 @@ def test_several_bytes_need_a_byte_order(dtype):
 def test_elements_of_variable_length_are_refused():
     with pytest.raises(MetadataError, match="variable length"):
         Bytes().bind(ChunkSpec((2,), np.dtype(object), np.int8(0)))
+
+
+@pytest.mark.parametrize(("name", "stored", "values", "written"), [
+    ("int4", b"\xf8\x0f\x27\x7e", [-8, -1, 7, -2], b"\xf8\xff\x07\xfe"),
+    ("uint4", b"\xf8\x0f\x27\x7e", [8, 15, 7, 14], b"\x08\x0f\x07\x0e"),
+    ("int2", b"\xfe\x03\x01\x04", [-2, -1, 1, 0], b"\xfe\xff\x01\x00"),
+    ("float4_e2m1fn", b"\xf7\x01\x08\x0f", [6.0, 0.5, -0.0, -6.0], b"\x07\x01\x08\x0f"),
+    ("float6_e2m3fn", b"\xdf\x01\x20\x3f", [7.5, 0.125, -0.0, -7.5], b"\x1f\x01\x20\x3f"),
+])  # fmt: skip
+def test_upper_bits_of_narrow_elements_mean_nothing(name, stored, values, written):
+    data_type = parse_data_type(name, "/")
+    pipeline = CodecPipeline([Bytes(None)], ChunkSpec((4,), data_type.dtype, data_type.zero))
+    decoded = pipeline.decode(stored)
+    assert decoded.tolist() == values
+    out = np.empty(4, data_type.dtype)
+    pipeline.decode_into(stored, out)
+    assert out.tobytes() == decoded.tobytes() == np.array(values).astype(data_type.dtype).tobytes()
+    assert bytes(pipeline.encode(decoded)) == written
+
+
+@pytest.mark.parametrize("endian", ["little", "big"])
+def test_fields_take_the_byte_order_at_every_depth(endian):
+    sign = "<" if endian == "little" else ">"
+    stored = np.dtype([("a", "u1"), ("b", sign + "i4"), ("n", [("t", sign + "M8[s]"), ("u", sign + "U2"), ("c", sign + "c8")])])
+    values = np.array([(1, 2, (3, "ab", 1 + 2j)), (255, -2, (-3, "ü", 0))], stored)
+    native = stored.newbyteorder("=")
+    pipeline = CodecPipeline([Bytes(endian)], ChunkSpec((2,), native, np.zeros(1, native)[0]))
+    assert bytes(pipeline.encode(values.astype(native))) == values.tobytes()
+    assert (pipeline.decode(values.tobytes()) == values).all()
+    with pytest.raises(MetadataError, match="needs 'endian'"):
+        Bytes(None).bind(pipeline.spec)
 
 
 @pytest.mark.parametrize(("configuration", "endian"), [({}, None), ({"endian": "big"}, "big"), ({"endian": "little"}, "little")])

@@ -42,8 +42,8 @@ def test_numbers_without_a_label(astype, data):
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"labels": "ab"}, {"labels": [1]}, {"labels": None}, {"dtype": "<i4"}, {"dtype": 3},
-        {"astype": "<f4"}, {"astype": None}, {"other": 1},
+        {"labels": "ab"}, {"labels": [1]}, {"labels": None}, {"dtype": "<i4"}, {"dtype": 3}, {"astype": "<f4"}, {"astype": None},
+        {"other": 1},
         {"labels": [str(number) for number in range(256)]},
     ],
     ids=lambda wrong: str(wrong)[:30],
@@ -54,10 +54,6 @@ def test_wrong_configurations(wrong):
 
 
 def test_elements_must_be_text():
-    for spec in (
-        ChunkSpec((1,), np.dtype("i4"), np.int32(0)),
-        ChunkSpec((1,), np.dtype(object), b""),
-        ChunkSpec((1,), np.dtype("U1"), np.str_("")),
-    ):
+    for dtype, fill_value in (("i4", np.int32(0)), (object, b""), ("U1", np.str_(""))):
         with pytest.raises(MetadataError):
-            CodecPipeline([Categorize(("ab",)), Bytes()], spec)
+            CodecPipeline([Categorize(("ab",)), Bytes()], ChunkSpec((1,), np.dtype(dtype), fill_value))

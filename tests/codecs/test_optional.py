@@ -45,8 +45,8 @@ def test_strings(values):
     "data",
     [
         b"", b"\0" * 15, struct.pack("<QQ", 1, 0), struct.pack("<QQ", 1, 1) + b"\1", struct.pack("<QQ", 1, 1) + b"\1ab",
-        struct.pack("<QQ", 2**64 - 1, 2**63), struct.pack("<QQ", 1, 1) + b"\3a",
-        struct.pack("<QQ", 1, 1) + b"\0a", struct.pack("<QQ", 1, 0) + b"\1",
+        struct.pack("<QQ", 2**64 - 1, 2**63), struct.pack("<QQ", 1, 1) + b"\3a", struct.pack("<QQ", 1, 1) + b"\0a",
+        struct.pack("<QQ", 1, 0) + b"\1",
         struct.pack("<QQ", 2, 1) + b"\1\0a",
     ],
 )  # fmt: skip

@@ -72,9 +72,8 @@ def test_arrays(dtype):
     array[:] = elements
     pipeline = CodecPipeline([codec], spec_of(codec.data_type, 3))
     encoded = pipeline.encode(array)
-    assert bytes(encoded) == bytes(
-        numcodecs_module("vlen").VLenBytes().encode(np.array([e.astype(dtype).tobytes() for e in elements], object))
-    )
+    contents = np.array([element.astype(dtype).tobytes() for element in elements], object)
+    assert bytes(encoded) == bytes(numcodecs_module("vlen").VLenBytes().encode(contents))
     for found, expected in zip(pipeline.decode(encoded), elements, strict=True):
         assert found.dtype == expected.dtype
         assert np.array_equal(found, expected)
