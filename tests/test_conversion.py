@@ -97,12 +97,14 @@ async def test_an_undefined_fill_value_becomes_zero(store):
     assert (await array).tolist() == [0, 0, 0, 0]
 
 
-@pytest.mark.parametrize("options", [{}, {"shards": 4, "chunk_key_encoding": {"name": "v2"}}, {"dimension_names": [None]}])
+@pytest.mark.parametrize(
+    "options", [{}, {"shards": 4, "chunk_key_encoding": {"name": "v2"}}, {"dimension_names": [None]}, {"chunks": [[1, 3]]}]
+)
 async def test_what_needs_other_chunks_is_refused(store, options):
     root = await azarr.create_group(store)
     await root.create_array("fine", shape=4, dtype="i2", chunk_key_encoding={"name": "v2"})
     given = {"chunk_key_encoding": {"name": "v2"}, **options} if options else {}
-    await root.create_array("x", shape=4, chunks=2, dtype="i2", **given)
+    await root.create_array("x", shape=4, dtype="i2", **{"chunks": 2, **given})
     before = await values(store)
     with pytest.raises(MetadataError, match=r"'x' cannot become Zarr v2 .*azarr\.copy\(array, store, path, zarr_format=2\)") as caught:
         await azarr.convert(store, zarr_format=2)

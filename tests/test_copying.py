@@ -191,6 +191,26 @@ async def test_no_chunk_is_read_or_written_more_often_than_needed():
     assert set(chunks.values()) == {1}
 
 
+async def test_chunks_of_different_lengths_are_read_and_written_once_where_memory_allows():
+    store, target = Counting(), Counting()
+    source = await azarr.create_array(store, "a", shape=(60, 64), chunks=[[10, 30, 25], 64], dtype="f4")
+    await source.write(ramp((60, 64)))
+    store.read.clear()
+    copy = await azarr.copy(source, target, "b", chunks=[7, [1, 40, 3, 20]])
+    assert np.array_equal(await copy, ramp((60, 64)))
+    assert set(store.read.values()) == {1}
+    assert {count for key, count in target.written.items() if "/c/" in key} == {1}
+
+
+async def test_v2_has_no_chunks_of_different_lengths():
+    source = await azarr.create_array(azarr.MemoryStore(), shape=(5, 6), chunks=[[1, 4], 3], dtype="i4")
+    await source.write(ramp((5, 6), "i4"))
+    with pytest.raises(MetadataError, match="no chunks of different lengths; choose zarr_format=3, or one length along every axis"):
+        await azarr.copy(source, azarr.MemoryStore(), zarr_format=2)
+    copy = await azarr.copy(source, azarr.MemoryStore(), zarr_format=2, chunks=(4, 3))
+    assert np.array_equal(await copy, await source)
+
+
 async def test_memory_is_bounded():
     store = azarr.MemoryStore()
     source = await azarr.create_array(store, "a", shape=(400, 1000), chunks=(400, 10), dtype="f8")

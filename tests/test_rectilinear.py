@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from functools import partial
 
 import numpy as np
@@ -212,6 +213,36 @@ async def test_what_a_user_sees():
     like = await azarr.create_array(MemoryStore(), like=array)
     assert like.chunks == array.chunks
     assert (await azarr.create_array(MemoryStore(), like=array, chunks=(3, 3))).chunks == (3, 3)
+
+
+async def test_saving_showing_moving_and_consolidating():
+    store, data = MemoryStore(), np.arange(30, dtype="i4").reshape(5, 6)
+    group = await azarr.save(store, {"a": data, "b/c": data[::-1]}, chunks=[[1, 4], 3])
+    assert await group.tree() == "/\n├── a (5, 6) int32\n└── b\n    └── c (5, 6) int32"
+    await group.consolidate()
+    await group.move("a", "moved")
+    copy = await azarr.copy(await azarr.open_group(store, use_consolidated=True), MemoryStore(), "there")
+    array = await copy.open_array("moved")
+    assert array.chunks == ([1, 4], 3)
+    np.testing.assert_array_equal(await array, data)
+    assert pickle.loads(pickle.dumps(array.metadata)) == array.metadata
+
+
+async def test_streams_know_the_chunks_and_tell_arrays_apart():
+    store, data = MemoryStore(), np.arange(1, 13, dtype="i4")
+    array = await azarr.create_array(store, shape=12, chunks=[[1, 4, 2, 5]], dtype="i4", compressors=None)
+    await array.write(data)
+    stream = array.stream_chunks(metadata=True)
+    chunks = [chunk async for chunk in stream]
+    assert [chunk.info.bounds for chunk in chunks] == [(slice(0, 1),), (slice(1, 5),), (slice(5, 7),), (slice(7, 12),)]
+    assert [chunk.info.stored_shape for chunk in chunks] == [(1,), (4,), (2,), (5,)]
+    assert [chunk.info.encoded_nbytes for chunk in chunks] == [chunk.info.decoded_nbytes for chunk in chunks] == [4, 16, 8, 20]
+    rest = [chunk.coords async for chunk in array.stream_chunks(start_after=(1,))]
+    assert rest == [(2,), (3,)]
+    shares = [[chunk.coords async for chunk in array.stream_chunks(shard=shard, of=3)] for shard in range(3)]
+    assert [coords for share in shares for coords in share] == [chunk.coords for chunk in chunks]
+    other = await azarr.create_array(MemoryStore(), shape=12, chunks=[[5, 4, 2, 1]], dtype="i4", compressors=None)
+    assert other.stream_chunks().fingerprint != stream.fingerprint
 
 
 async def test_chunks_are_stored_at_their_declared_length():

@@ -324,8 +324,7 @@ async def test_azarr_reads_random_arrays_of_zarr_python(data, cases):
     case.check(await array.read())
 
 
-# zarr-python's own strategies make text, times and durations, too. Rectilinear chunk grids, which azarr does not have yet, they make
-# only where zarr's configuration asks for them.
+# zarr-python's own strategies make text, times and durations, too. Chunks of different lengths have tests of their own.
 
 
 # what zarr-python says of the data types that have no specification in v3

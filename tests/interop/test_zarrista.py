@@ -76,3 +76,23 @@ async def test_random_arrays_both_ways(data, cases):
         await check_azarr(case, await azarr.open_array(f"{root}/theirs"))
         await case.write(azarr.LocalStore(f"{root}/ours", durability="none"))
         case.check(values_of(zarrista.Array.open(FilesystemStore(f"{root}/ours"))))
+
+
+@patient
+@given(data=st.data())
+async def test_chunks_of_different_lengths_both_ways(data, basic_keys):
+    lengths = st.lists(st.integers(1, 4), min_size=1, max_size=6)
+    chunks = data.draw(st.lists(lengths, min_size=1, max_size=3))
+    shape = tuple(data.draw(st.integers(1, sum(each))) for each in chunks)
+    values = np.arange(1, np.prod(shape) + 1, dtype="int32").reshape(shape)
+    with tempfile.TemporaryDirectory() as root:
+        ours = await azarr.create_array(azarr.LocalStore(root, durability="none"), shape=shape, dtype="int32", chunks=chunks)
+        await ours.write(values)
+        theirs = zarrista.Array.open(FilesystemStore(root))
+        np.testing.assert_array_equal(values_of(theirs), values)
+        key = data.draw(basic_keys(shape))
+        values[key] = -1
+        await ours[key].write(-1)
+        np.testing.assert_array_equal(values_of(theirs), values)
+        theirs.store_array_subset(..., (2 * values).tobytes())
+        np.testing.assert_array_equal(await ours, 2 * values)
