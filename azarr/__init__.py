@@ -1,6 +1,6 @@
 """azarr, the asyncio-native Zarr library: chunked, compressed N-dimensional arrays, read, streamed and written with ``async for``."""
 
-from azarr import codecs
+from azarr import codecs, telemetry
 from azarr.array import ArrayView, AsyncArray
 from azarr.chunk_keys import ChunkKeyEncoding
 from azarr.chunk_reader import Chunk, ChunkInfo
@@ -32,6 +32,7 @@ from azarr.stores.local import LocalStore
 from azarr.stores.memory import MemoryStore
 from azarr.stream import ChunkStream, StreamStats
 from azarr.streaming import StreamOptions
+from azarr.telemetry import Telemetry
 from azarr.transfer import copy, load, save
 from azarr.types import ByteRange, Limits, Listing, Suffix
 
@@ -67,6 +68,7 @@ __all__ = [
     "StreamStats",
     "StreamTimeoutError",
     "Suffix",
+    "Telemetry",
     "ThreadExecutor",
     "ThrottledError",
     "TransientStoreError",
@@ -84,4 +86,5 @@ __all__ = [
     "open_array",
     "open_group",
     "save",
+    "telemetry",
 ]

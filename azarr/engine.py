@@ -1,4 +1,4 @@
-"""The engine: what the arrays of one application share, which is limits and the executor of their codecs."""
+"""The engine: what the arrays of one application share, which is limits, the executor of their codecs, and telemetry."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Callable
 from typing import Any, Self, TypeVar
 
 from azarr.executors import CodecExecutor, Mailbox, ThreadExecutor, call
+from azarr.telemetry import Telemetry
 from azarr.types import Limits
 
 T = TypeVar("T")
@@ -22,6 +23,7 @@ class Engine:
         workers: Threads that decode and encode; the processors this process may use, at most 32.
         executor: Another ``CodecExecutor`` instead of threads. It is closed with the engine.
         limits: What is refused as too large to be honest.
+        telemetry: Where the engine tells what it does; one of its own by default.
 
     """
 
@@ -33,12 +35,14 @@ class Engine:
         workers: int | None = None,
         executor: CodecExecutor | None = None,
         limits: Limits | None = None,
+        telemetry: Telemetry | None = None,
     ) -> None:
         if concurrency < 1 or memory < 1:
             raise ValueError(f"concurrency and memory must be at least 1, not {concurrency} and {memory}")
         self.concurrency = concurrency
         self.memory = memory
         self.limits = limits or Limits()
+        self.telemetry = telemetry if telemetry is not None else Telemetry()
         self.executor: CodecExecutor = executor if executor is not None else ThreadExecutor(workers)
         self._by_loop: dict[asyncio.AbstractEventLoop, tuple[Mailbox, asyncio.Semaphore]] = {}
 

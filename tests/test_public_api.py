@@ -44,6 +44,7 @@ NAMES = [
     "StreamStats",
     "StreamTimeoutError",
     "Suffix",
+    "Telemetry",
     "ThreadExecutor",
     "ThrottledError",
     "TransientStoreError",
@@ -61,6 +62,7 @@ NAMES = [
     "open_array",
     "open_group",
     "save",
+    "telemetry",
 ]
 
 CODECS = [
@@ -113,7 +115,7 @@ CODECS = [
     "Zstd",
 ]
 
-MODULES = [azarr, azarr.codecs, azarr.testing]
+MODULES = [azarr, azarr.codecs, azarr.telemetry, azarr.testing]
 
 
 def objects():

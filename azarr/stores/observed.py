@@ -1,0 +1,198 @@
+"""A store around a store that tells every request it is asked for."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import AsyncIterator, Hashable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, cast
+
+from azarr.stores.base import BlockingStore, ListableStore, ReadableStore, Request, Reserve, WritableStore
+from azarr.telemetry import Span, StoreRequestEvent, Telemetry
+from azarr.types import Buffer, Listing
+
+
+def observed(store: ReadableStore, telemetry: Telemetry, path: str | None = None) -> Any:
+    """``store``, but it tells ``telemetry`` of every request; ``path`` is the node that the requests are for.
+
+    It can do what ``store`` can: it is a ``WritableStore``, a ``ListableStore`` or a ``BlockingStore`` where ``store`` is one. A pickled
+    copy is ``store`` itself, since nobody listens in another process.
+    """
+    return observed_class(tuple(face for protocol, face in FACES.items() if isinstance(store, protocol)))(store, telemetry, path)
+
+
+@functools.cache
+def observed_class(faces: tuple[type, ...]) -> type[Any]:
+    """A class with just these faces: protocols are told by the methods that a class has."""
+    return type("ObservedStore", (*faces, Observed), {"__doc__": "A store that tells every request it is asked for."})
+
+
+def itself(store: ReadableStore) -> ReadableStore:
+    """What an observed store is unpickled as."""
+    return store
+
+
+class Observed:
+    """What all faces share."""
+
+    def __init__(self, store: Any, telemetry: Telemetry, path: str | None) -> None:
+        self._store, self._telemetry, self._path = store, telemetry, path
+        self._kind = type(store).__name__
+
+    def __repr__(self) -> str:
+        return repr(self._store)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return itself, (self._store,)
+
+    @property
+    def identity(self) -> Hashable:
+        """That of the store around which this one is, for the data are the same."""
+        return cast("Hashable", getattr(self._store, "identity", None) or ("object", id(self._store)))
+
+    def _begin(self, operation: str, key: str) -> Span:
+        return self._telemetry.begin(StoreRequestEvent, path=self._path, store=self._kind, operation=operation, key=key)
+
+    @contextmanager
+    def _request(self, operation: str, key: str, nbytes: int = 0) -> Iterator[None]:
+        span = self._begin(operation, key)
+        try:
+            yield
+        except BaseException as error:
+            span.fail(error)
+            raise
+        span.stop(nbytes=nbytes)
+
+
+class ObservedReads(Observed):
+    """The face of a ``ReadableStore``."""
+
+    async def get(self, key: str, byte_range: Request = None) -> Buffer | None:
+        span = self._begin("get", key)
+        try:
+            value: Buffer | None = await self._store.get(key, byte_range)
+        except BaseException as error:
+            span.fail(error)
+            raise
+        received(span, value)
+        return value
+
+
+class ObservedWrites(Observed):
+    """The face of a ``WritableStore``."""
+
+    async def set(self, key: str, value: Buffer) -> None:
+        with self._request("set", key, len(value)):
+            await self._store.set(key, value)
+
+    async def erase(self, key: str) -> None:
+        with self._request("erase", key):
+            await self._store.erase(key)
+
+    async def erase_prefix(self, prefix: str) -> None:
+        with self._request("erase_prefix", prefix):
+            await self._store.erase_prefix(prefix)
+
+
+class ObservedListing(Observed):
+    """The face of a ``ListableStore``."""
+
+    async def list_prefix(self, prefix: str = "") -> AsyncIterator[str]:
+        """As of the store; the time that the consumer takes does not count."""
+        span, seconds, begun = self._begin("list_prefix", prefix), 0.0, time.perf_counter()
+        keys = self._store.list_prefix(prefix)
+        try:
+            async for key in keys:
+                seconds += time.perf_counter() - begun
+                yield key
+                begun = time.perf_counter()
+        except GeneratorExit:
+            if hasattr(keys, "aclose"):
+                await keys.aclose()
+            span.stop(seconds=seconds)
+            raise
+        except BaseException as error:
+            span.fail(error)
+            raise
+        span.stop(seconds=seconds + time.perf_counter() - begun)
+
+    async def list_dir(self, prefix: str = "") -> Listing:
+        with self._request("list_dir", prefix):
+            return cast("Listing", await self._store.list_dir(prefix))
+
+
+class ObservedBlocking(Observed):
+    """The face of a ``BlockingStore``. Requests that the store is asked for together share their time equally, and fail together."""
+
+    def get_blocking(self, key: str, byte_range: Request = None, reserve: Reserve | None = None) -> Buffer | None:
+        span = self._begin("get", key)
+        try:
+            value: Buffer | None = self._store.get_blocking(key, byte_range, reserve)
+        except BaseException as error:
+            span.fail(error)
+            raise
+        received(span, value)
+        return value
+
+    def get_each(self, folder: str, names: Sequence[str], reserve: Reserve) -> Iterator[Buffer | None]:
+        values = self._store.get_each(folder, names, reserve)
+        for name in names:
+            span = self._begin("get", folder + name)
+            try:
+                value: Buffer | None = next(values)
+            except BaseException as error:
+                span.fail(error)
+                raise
+            received(span, value)
+            yield value
+
+    def get_each_into(self, folder: str, names: Sequence[str], outs: Sequence[memoryview]) -> list[int | None]:
+        spans, begun = [self._begin("get", folder + name) for name in names], time.perf_counter()
+        try:
+            sizes: list[int | None] = self._store.get_each_into(folder, names, outs)
+        except BaseException as error:
+            for span in spans:
+                span.fail(error)
+            raise
+        share = (time.perf_counter() - begun) / max(1, len(spans))
+        for span, size, out in zip(spans, sizes, outs, strict=True):
+            copied(span, size, out, seconds=share)
+        return sizes
+
+    def get_into(self, key: str, out: memoryview) -> int | None:
+        span = self._begin("get", key)
+        try:
+            size: int | None = self._store.get_into(key, out)
+        except BaseException as error:
+            span.fail(error)
+            raise
+        copied(span, size, out)
+        return size
+
+    def set_blocking(self, key: str, value: Buffer) -> None:
+        with self._request("set", key, len(value)):
+            self._store.set_blocking(key, value)
+
+    def erase_blocking(self, key: str) -> None:
+        with self._request("erase", key):
+            self._store.erase_blocking(key)
+
+
+FACES: dict[Any, type] = {
+    ReadableStore: ObservedReads,
+    WritableStore: ObservedWrites,
+    ListableStore: ObservedListing,
+    BlockingStore: ObservedBlocking,
+}
+"""What a store can do, and how that is observed."""
+
+
+def received(span: Span, value: Buffer | None) -> None:
+    """The end of a request that was answered with ``value``."""
+    span.stop(nbytes=0 if value is None else len(value), missing=value is None)
+
+
+def copied(span: Span, size: int | None, out: memoryview, **measured: float) -> None:
+    """The end of a request whose value, of ``size`` bytes, was copied into ``out``."""
+    span.stop(nbytes=min(size or 0, len(out)), missing=size is None, **measured)
