@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -33,13 +32,14 @@ class AxisPlan:
     """The chunks that a selection meets along one axis, in order; a sequence computed on demand.
 
     ``first`` is the index of the first chunk, ``count`` the number of chunks, and ``offset`` where the selection's first element
-    stands in the result.
+    stands in the result. Chunks that lie behind others of another length are counted from ``base`` on, and elements from where chunk
+    ``base`` begins.
     """
 
-    __slots__ = ("chunk", "count", "first", "length", "offset", "selection")
+    __slots__ = ("base", "chunk", "count", "first", "length", "offset", "selection")
 
-    def __init__(self, selection: AxisSelection, chunk: int, length: int, offset: int = 0) -> None:
-        self.selection, self.chunk, self.length, self.offset = selection, chunk, length, offset
+    def __init__(self, selection: AxisSelection, chunk: int, length: int, offset: int = 0, base: int = 0) -> None:
+        self.selection, self.chunk, self.length, self.offset, self.base = selection, chunk, length, offset, base
         self.first = selection.start // chunk
         if selection.length == 0 or selection.step > chunk:  # at most one element a chunk, and chunks without any
             self.count = selection.length
@@ -63,86 +63,67 @@ class AxisPlan:
         taken = high - low
         stored = min(chunk, self.length - place * chunk)
         covers = taken == stored
-        out = slice(self.offset + low, self.offset + high)
-        part = slice(begin, begin + (taken - 1) * step + 1, step)
-        return AxisProjection(place, part, out, covers, covers and stored == chunk, chunk)
+        part, out = slice(begin, begin + (taken - 1) * step + 1, step), slice(self.offset + low, self.offset + high)
+        return AxisProjection(self.base + place, part, out, covers, covers and stored == chunk, chunk)
 
     def __iter__(self) -> Iterator[AxisProjection]:
         return map(self.__getitem__, range(self.count))
 
     def within(self, low: int, high: int) -> AxisPlan:
         """The part of the plan whose chunk indices are at least ``low`` and less than ``high``."""
-        axis = self.selection
-        begin = max(0, -((axis.start - low * self.chunk) // axis.step))
-        end = min(axis.length, -((axis.start - high * self.chunk) // axis.step))
-        part = AxisSelection(axis.start + begin * axis.step, max(0, end - begin), axis.step)
-        return AxisPlan(part, self.chunk, self.length, self.offset + begin)
-
-
-class StretchPlan(AxisPlan):
-    """An ``AxisPlan`` for chunks of one length in the middle of others; ``base`` is the index of the first chunk of that length.
-
-    Positions count from where that chunk begins, and the indices of chunks from the first of the axis.
-    """
-
-    __slots__ = ("base",)
-
-    def __init__(self, selection: AxisSelection, chunk: int, length: int, offset: int, base: int) -> None:
-        super().__init__(selection, chunk, length, offset)
-        self.base = base
-
-    def __getitem__(self, number: int) -> AxisProjection:
-        part = super().__getitem__(number)
-        return part._replace(place=part.place + self.base)
-
-    def within(self, low: int, high: int) -> StretchPlan:
-        """The part of the plan whose chunk indices are at least ``low`` and less than ``high``."""
-        part = super().within(low - self.base, high - self.base)
-        return StretchPlan(part.selection, part.chunk, part.length, part.offset, self.base)
+        begin, part = between(self.selection, (low - self.base) * self.chunk, (high - self.base) * self.chunk)
+        return AxisPlan(part, self.chunk, self.length, self.offset + begin, self.base)
 
 
 class JoinedPlan:
     """The chunks that a selection meets along an axis whose chunks differ in length; as ``AxisPlan``.
 
-    There is a plan for each stretch of equal chunks, and each of them meets a chunk at least.
+    There is a plan for each stretch of equal chunks, made when it is needed.
     """
 
-    __slots__ = ("_ends", "_stretches", "count")
+    __slots__ = ("_bounds", "_ends", "_stretches", "count", "length", "lengths", "offset", "selection")
 
-    def __init__(self, stretches: Sequence[StretchPlan]) -> None:
-        self._stretches = stretches
-        self._ends = list(itertools.accumulate(stretch.count for stretch in stretches))
-        self.count = self._ends[-1] if stretches else 0
-
-    @classmethod
-    def of(cls, selection: AxisSelection, lengths: ChunkLengths, length: int) -> JoinedPlan:
-        """How ``selection`` meets chunks of these ``lengths`` along an axis of ``length``."""
-        start, count, step = selection.start, selection.length, selection.step
-        plans = []
-        for stretch in lengths.stretches(start, start + (count - 1) * step + 1) if count else ():
-            low = max(0, -((start - stretch.start) // step))
-            high = min(count, -((start - stretch.start - stretch.length * stretch.chunks) // step))
-            if low < high:
-                part = AxisSelection(start + low * step - stretch.start, high - low, step)
-                plans.append(StretchPlan(part, stretch.length, length - stretch.start, low, stretch.first))
-        return cls(plans)
+    def __init__(self, selection: AxisSelection, lengths: ChunkLengths, length: int, offset: int = 0) -> None:
+        self.selection, self.lengths, self.length, self.offset = selection, lengths, length, offset
+        start, count, step = selection.start, selection.length, selection.step if selection.length > 1 else 1
+        firsts, starts, chunks = lengths.stretches(start, start + (count - 1) * step + 1)
+        before = np.clip(-((start - starts) // step), 0, count)  # how many of the elements come before each stretch begins
+        met = np.flatnonzero(np.diff(before))
+        self._bounds = before[met], before[met + 1]
+        self._stretches = firsts[met], starts[met], chunks[met]
+        first, last = (start + each * step - starts[met] for each in (self._bounds[0], self._bounds[1] - 1))
+        counts = np.where(step > chunks[met], np.diff(self._bounds, axis=0)[0], last // chunks[met] - first // chunks[met] + 1)
+        self._ends = np.cumsum(counts)
+        self.count = int(self._ends[-1]) if len(met) else 0
 
     def __len__(self) -> int:
         return self.count
 
     def __getitem__(self, number: int) -> AxisProjection:
-        at = bisect_right(self._ends, number)
-        return self._stretches[at][number - (self._ends[at - 1] if at else 0)]
+        at = int(np.searchsorted(self._ends, number, side="right"))
+        return self._stretch(at)[number - (int(self._ends[at - 1]) if at else 0)]
 
     def __iter__(self) -> Iterator[AxisProjection]:
-        return itertools.chain.from_iterable(self._stretches)
+        return itertools.chain.from_iterable(map(self._stretch, range(len(self._ends))))
+
+    def _stretch(self, at: int) -> AxisPlan:
+        base, begin, chunk = (int(each[at]) for each in self._stretches)
+        low, high = (int(each[at]) for each in self._bounds)
+        step = self.selection.step
+        part = AxisSelection(self.selection.start + low * step - begin, high - low, step)
+        return AxisPlan(part, chunk, self.length - begin, self.offset + low, base)
 
     def within(self, low: int, high: int) -> JoinedPlan:
         """The part of the plan whose chunk indices are at least ``low`` and less than ``high``."""
-        first = bisect_left(self._stretches, low, key=lambda stretch: stretch[stretch.count - 1].place)
-        last = bisect_left(self._stretches, high, key=lambda stretch: stretch[0].place)
-        parts = [stretch.within(low, high) for stretch in self._stretches[first:last]]
-        return JoinedPlan([part for part in parts if part.count])
+        begin, part = between(self.selection, self.lengths.start(low), self.lengths.start(high))
+        return JoinedPlan(part, self.lengths, self.length, self.offset + begin)
+
+
+def between(axis: AxisSelection, low: int, high: int) -> tuple[int, AxisSelection]:
+    """The elements of ``axis`` from position ``low`` up to, not including, ``high``, and how many come before them."""
+    begin = max(0, -((axis.start - low) // axis.step))
+    end = min(axis.length, -((axis.start - high) // axis.step))
+    return begin, AxisSelection(axis.start + begin * axis.step, max(0, end - begin), axis.step)
 
 
 class IndexAxisPlan:
@@ -186,7 +167,7 @@ def axis_plan(selection: AxisSelection | IndexSelection, chunk: int | ChunkLengt
     """How a selection along one axis of ``length`` meets its chunks, all as long as ``chunk``, or as long as its items."""
     if isinstance(selection, IndexSelection):
         return IndexAxisPlan(selection.indices, chunk)
-    return AxisPlan(selection, chunk, length) if isinstance(chunk, int) else JoinedPlan.of(selection, chunk, length)
+    return AxisPlan(selection, chunk, length) if isinstance(chunk, int) else JoinedPlan(selection, chunk, length)
 
 
 def spelled_out(part: Part) -> Positions:

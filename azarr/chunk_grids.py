@@ -106,8 +106,8 @@ class RectilinearGrid:
         whole = self.chunk_shape
         yield whole
         for axis, lengths in enumerate(self.chunk_lengths):
-            distinct = set() if isinstance(lengths, int) else {length for length, _ in lengths.runs}
-            yield from ((*whole[:axis], length, *whole[axis + 1 :]) for length in sorted(distinct - {whole[axis]}))
+            others = () if isinstance(lengths, int) else lengths.distinct[:-1]
+            yield from ((*whole[:axis], length, *whole[axis + 1 :]) for length in others)
 
     def to_json(self) -> JSON:
         """The ``chunk_grid`` member of a v3 document."""

@@ -41,15 +41,17 @@ def test_every_element_is_in_its_chunk(lengths):
     assert kept.count_within(0) == 0
 
 
-def test_chunks_may_lie_further_out_than_elements_can():
-    kept = ChunkLengths([(5, 1), (2**62, 3), (1, 2**63 - 1)])
+def test_chunks_as_far_out_as_numpy_counts():
+    kept = ChunkLengths([(5, 1), (2**62, 1), (1, 2**62 - 6)])
     positions = [0, 4, 5, 2**62 + 4, 2**62 + 5, 2**63 - 2]
-    assert kept.places(np.array(positions)).tolist() == [kept.place(position) for position in positions] == [0, 0, 1, 1, 2, 2]
+    assert kept.places(np.array(positions)).tolist() == [kept.place(position) for position in positions] == [0, 0, 1, 1, 2, 2**62 - 5]
+    with pytest.raises(MetadataError, match=r"less than 2\^63 long in all"):
+        ChunkLengths([(5, 1), (2**62, 1), (1, 2**62 - 4)])
 
 
 def test_equal_chunks_are_one_run_however_many():
     kept = ChunkLengths([(3, 10**15), (1, 2), (1, 3)])
-    assert kept.runs == ((3, 10**15), (1, 5))
+    assert tuple(kept.runs()) == ((3, 10**15), (1, 5))
     assert len(kept) == 10**15 + 5
     assert kept.place(3 * 10**15 + 4) == 10**15 + 4
     assert repr(kept) == "[1000000000000000×3, 5×1]"
@@ -67,11 +69,13 @@ def test_stretches_cover_what_they_are_asked_for(lengths, data):
     kept = ChunkLengths((length, 1) for length in lengths)
     low = data.draw(st.integers(0, kept.total - 1))
     high = data.draw(st.integers(low + 1, kept.total))
-    stretches = list(kept.stretches(low, high))
-    assert stretches[0].start <= low
-    assert stretches[-1].start < high <= stretches[-1].start + stretches[-1].length * stretches[-1].chunks
-    for one, other in itertools.pairwise(stretches):
-        assert (other.first, other.start) == (one.first + one.chunks, one.start + one.length * one.chunks)
+    firsts, starts, chunks = kept.stretches(low, high)
+    assert starts[0] <= low < starts[1]
+    assert starts[-2] < high <= starts[-1]
+    assert len(firsts) == len(chunks) == len(starts) - 1
+    assert [kept[first] for first in firsts] == chunks.tolist()
+    assert [kept.start(first) for first in firsts] == starts[:-1].tolist()
+    assert (chunks[1:] != chunks[:-1]).all()
 
 
 @pytest.mark.parametrize(("document", "expected"), [(4, 4), ([1, 2, 3], [1, 2, 3]), ([[4, 2]], [4, 4]), ([[1, 3], 3], [1, 1, 1, 3])])

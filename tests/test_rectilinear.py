@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import tracemalloc
 from functools import partial
 
 import numpy as np
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 import azarr
 from azarr.chunk_grids import RectilinearGrid, parse_chunk_grid
-from azarr.chunk_lengths import ChunkLengths
+from azarr.chunk_lengths import ChunkLengths, parse_chunk_lengths
 from azarr.codecs import Bytes, Crc32c, Gzip, Sharding, Transpose
 from azarr.errors import CodecError, MetadataError
 from azarr.projections import plan_of
@@ -177,6 +178,24 @@ def test_a_plan_for_a_billion_chunks_costs_nothing():
     assert plan.number_after((10**9,)) == 10**9 + 1
 
 
+def test_a_document_of_many_lengths_costs_little_more_than_its_numbers():
+    count = 200_000
+    tracemalloc.start()
+    lengths = parse_chunk_lengths([1, 2] * count)
+    plan = plan_of(Selection.whole((3 * count,)), (lengths,), (3 * count,))
+    used, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert used < 300 * count
+    assert plan.nchunks == 2 * count
+    assert plan.axes[0][2 * count - 1].out == slice(3 * count - 2, 3 * count)
+
+
+def test_a_step_beyond_all_numbers():
+    plan = plan_of(Selection.whole((6,)).select(slice(2, None, 10**30)), (ChunkLengths([(1, 2), (4, 1)]),), (6,))
+    (projection,) = plan.projections()
+    assert (projection.coords, projection.out) == ((2,), (slice(0, 1),))
+
+
 @settings(deadline=None, max_examples=60)
 @given(grid=grids(), data=st.data())
 @pytest.mark.parametrize("blocking", [True, False])
@@ -243,6 +262,23 @@ async def test_streams_know_the_chunks_and_tell_arrays_apart():
     assert [coords for share in shares for coords in share] == [chunk.coords for chunk in chunks]
     other = await azarr.create_array(MemoryStore(), shape=12, chunks=[[5, 4, 2, 1]], dtype="i4", compressors=None)
     assert other.stream_chunks().fingerprint != stream.fingerprint
+
+
+@settings(deadline=None, max_examples=60)
+@given(grid=grids(), data=st.data())
+async def test_slices(grid, data):
+    shape, chunks = grid
+    array = await azarr.create_array(MemoryStore(), shape=shape, dtype="i4", chunks=chunks)
+    whole = np.arange(1, array.size + 1, dtype="i4").reshape(shape)
+    await array.write(whole)
+    axis = data.draw(st.integers(0, len(shape) - 1))
+    key = tuple(slice(None, None, data.draw(st.sampled_from([1, -1, 2, -3]))) for _ in shape)
+    thickness = data.draw(st.none() | st.integers(1, 4))
+    memory = data.draw(st.sampled_from([1, 100, None]))
+    out = np.zeros(whole[key].shape, "i4")
+    async for each in array[key].stream_slices(axis, thickness=thickness, memory=memory):
+        out[each.region] = each.data
+    np.testing.assert_array_equal(out, whole[key])
 
 
 async def test_chunks_are_stored_at_their_declared_length():
