@@ -244,6 +244,8 @@ class ArrayView:
         An ``async`` function is awaited on the loop, as many at once as chunks are in flight; any other runs in the workers, right after
         the chunk has been decoded, so it must be fit for threads. What it raises is taken as a failure of the chunk.
         """
+        if not callable(function):
+            raise TypeError(f"map_chunks needs a function of a chunk's data, not {function!r:.60}")
         return stream_chunks(self.array.source, self._selection, self.array.engine, options, function)
 
 

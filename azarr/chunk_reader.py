@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, TypeAlias, cast
+from typing import Any, NamedTuple, TypeAlias, cast
 
 import numpy as np
 
@@ -29,7 +30,7 @@ class ChunkInfo:
     ``key`` is where the store has it (a shard's key for the chunks inside), ``bounds`` the part of the array that it holds, cut at the
     array's edge, ``shape`` the shape of that, and ``stored_shape`` the shape of the chunk as it is stored, which may hang over the edge.
     ``encoded_nbytes`` is ``None`` where the chunk is not stored and reads as fill value; ``decoded_nbytes`` is the size of the whole
-    chunk. ``seconds`` is the time spent on fetching and decoding it; chunks that are fetched together share that time equally.
+    chunk. ``seconds`` is the time spent on fetching and decoding it; chunks that are fetched together share that of fetching equally.
     """
 
     key: str
@@ -68,6 +69,15 @@ Outcome: TypeAlias = Chunk | Failure | None
 """What became of a chunk; ``None`` where it is not stored and such chunks are not wanted."""
 
 
+class Fetched(NamedTuple):
+    """The encoded chunks for ``places``, or why they could not be had, up to the first failure where only that matters."""
+
+    places: list[Projection]
+    chunks: list[Buffer | Failure | None]
+    seconds: float
+    """What fetching took for each."""
+
+
 @dataclass(frozen=True, slots=True)
 class ChunkReader:
     """Reads batches of chunks, what is selected of them.
@@ -89,78 +99,98 @@ class ChunkReader:
     def read(self, batch: Batch) -> list[Outcome]:
         """Fetch and decode; for workers, on a blocking store."""
         outcomes: list[Outcome] = []
-        for run in batch:
-            outcomes += self._read_run(run)
-            if self._failed(outcomes):
-                break
-        return outcomes
+        try:
+            for run in batch:
+                outcomes += self._read_run(run)
+                if self._failed(outcomes):
+                    break
+            return outcomes
+        finally:
+            del outcomes  # an error among them leads to this frame, which must not lead back
 
     def _read_run(self, run: AnyRun) -> list[Outcome]:
         places = list(run.projections())
         found: dict[int, Outcome] = {}
+        outcomes: list[Outcome] = []
         begun = time.perf_counter()
         try:
             for number, encoded in self.source.fetch_blocking(run):
                 found[number] = self._outcome(places[number], encoded, time.perf_counter() - begun)
                 begun = time.perf_counter()
-        except Exception as error:  # noqa: BLE001 - belongs to the chunks that are not there
-            if self.tolerant and run.length > 1:
-                for number in range(run.length):
-                    if number not in found:
-                        (found[number],) = self._read_run(run.single(number))
-            return self._in_order(places, found, error)
-        return self._in_order(places, found, None)
-
-    async def fetch(self, batch: Batch) -> list[Outcome]:
-        """Fetch on the loop and decode in a worker."""
+        except Exception as error:  # noqa: BLE001 - of one chunk; with several it shows below of which
+            if run.length == 1:
+                return [Failure(run.coords, error)]
         try:
-            async with asyncio.timeout(self.timeout):
-                return await self._fetch(batch)
-        except TimeoutError:
-            coords = [each for run in batch for each in run.chunk_coords()]
-            return [Failure(each, self._late(each)) for each in (coords if self.tolerant else coords[:1])]
-
-    def expired(self, batch: Batch) -> list[Outcome]:
-        """What comes of a batch that a worker has been at for longer than the timeout."""
-        coords = [each for run in batch for each in run.chunk_coords()]
-        return [Failure(each, self._late(each)) for each in (coords if self.tolerant else coords[:1])]
-
-    async def _fetch(self, batch: Batch) -> list[Outcome]:
-        begun = time.perf_counter()
-        try:
-            fetched = await self.source.fetch(batch, self.engine.requests())
-        except Exception as error:  # noqa: BLE001 - belongs to the chunks that are not there
-            runs = [run.single(number) for run in batch for number in range(run.length)]
-            if self.tolerant and len(runs) > 1:
-                return [outcome for run in runs for outcome in await self._fetch((run,))]
-            return [Failure(runs[0].coords, error)]
-        places = [place for run in batch for place in run.projections()]
-        return await self.engine.call(self._decode, places, fetched, (time.perf_counter() - begun) / len(fetched))
-
-    def _decode(self, places: list[Projection], fetched: list[Buffer | None], seconds: float) -> list[Outcome]:
-        outcomes: list[Outcome] = []
-        for place, encoded in zip(places, fetched, strict=True):
-            outcomes.append(self._outcome(place, encoded, seconds))
-            if self._failed(outcomes):
-                break
-        return outcomes
-
-    def _failed(self, outcomes: list[Outcome]) -> bool:
-        return not self.tolerant and bool(outcomes) and isinstance(outcomes[-1], Failure)
-
-    def _in_order(self, places: list[Projection], found: dict[int, Outcome], error: Exception | None) -> list[Outcome]:
-        """The outcomes by number; ``error`` is that of chunks without one. Not tolerant: up to the first failure."""
-        outcomes: list[Outcome] = []
-        try:
-            for number, place in enumerate(places):
-                if number not in found and error is not None:
-                    found[number] = Failure(place.coords, error)
-                outcomes.append(found[number])
+            for number in range(run.length):
+                outcomes += [found[number]] if number in found else self._read_run(run.single(number))
                 if self._failed(outcomes):
                     break
             return outcomes
         finally:
-            del error  # it leads to the frame of the caller, which must not lead back
+            del found, outcomes  # as above
+
+    async def fetch(self, batch: Batch, decode: Callable[[Fetched], Awaitable[list[Outcome]]]) -> list[Outcome]:
+        """Fetch on the loop, and have it decoded."""
+        places = [place for run in batch for place in run.projections()]
+        begun = time.perf_counter()
+        try:
+            async with asyncio.timeout(self.timeout):
+                chunks = await self._fetch(batch)
+        except TimeoutError:
+            return self.expired(batch)
+        try:
+            return await decode(Fetched(places, chunks, (time.perf_counter() - begun) / len(places)))
+        finally:
+            del chunks  # as above
+
+    async def _fetch(self, batch: Batch) -> list[Buffer | Failure | None]:
+        runs = [run.single(number) for run in batch for number in range(run.length)]
+        if len(runs) > 1:
+            with suppress(Exception):  # of one of them, which shows below
+                return [*await self.source.fetch(batch, self.engine.requests())]
+        found: list[Buffer | Failure | None] = []
+        try:
+            for run in runs:
+                found.append(await self._fetch_one(run))
+                if self._failed(found):
+                    break
+            return found
+        finally:
+            del found  # as above
+
+    async def _fetch_one(self, run: AnyRun) -> Buffer | Failure | None:
+        try:
+            (chunk,) = await self.source.fetch((run,), self.engine.requests())
+        except Exception as error:  # noqa: BLE001 - on_error decides
+            return Failure(run.coords, error)
+        return chunk
+
+    def decode(self, fetched: Fetched) -> list[Outcome]:
+        """Decode what was fetched; for workers."""
+        outcomes: list[Outcome] = []
+        try:
+            for place, chunk in zip(fetched.places, fetched.chunks, strict=False):
+                outcomes.append(chunk if isinstance(chunk, Failure) else self._outcome(place, chunk, fetched.seconds))
+                if self._failed(outcomes):
+                    break
+            return outcomes
+        finally:
+            del outcomes  # as above
+
+    def expired(self, batch: Batch) -> list[Outcome]:
+        """What comes of a batch that takes longer than the timeout."""
+        return self._late([coords for run in batch for coords in run.chunk_coords()])
+
+    def undecoded(self, fetched: Fetched) -> list[Outcome]:
+        """What comes of chunks whose decoding takes longer than the timeout."""
+        return self._late([place.coords for place in fetched.places])
+
+    def _late(self, places: list[Coords]) -> list[Outcome]:
+        message = f"the chunk was not there after {self.timeout} s; see the stream's timeout"
+        return [Failure(coords, StreamTimeoutError(message, coords=coords)) for coords in (places if self.tolerant else places[:1])]
+
+    def _failed(self, outcomes: Sequence[object]) -> bool:
+        return not self.tolerant and bool(outcomes) and isinstance(outcomes[-1], Failure)
 
     def _outcome(self, place: Projection, encoded: Buffer | None, seconds: float) -> Outcome:
         if encoded is None and not self.missing:
@@ -168,11 +198,12 @@ class ChunkReader:
         begun = time.perf_counter()
         try:
             chunk = decode_chunk(self.source.pipeline_of(place.coords), self.selection, place, encoded)
+            seconds += time.perf_counter() - begun
             if self.function is not None:
                 chunk = replace(chunk, data=self.function(chunk.data))
         except Exception as error:  # noqa: BLE001 - whatever a codec of others or the user's function raises is about this chunk
             return Failure(place.coords, error)
-        return replace(chunk, info=self._info(place.coords, encoded, seconds + time.perf_counter() - begun)) if self.detailed else chunk
+        return replace(chunk, info=self._info(place.coords, encoded, seconds)) if self.detailed else chunk
 
     def _info(self, coords: Coords, encoded: Buffer | None, seconds: float) -> ChunkInfo:
         source, spec = self.source, self.source.pipeline_of(coords).spec
@@ -180,9 +211,6 @@ class ChunkReader:
         key = source.key(tuple(index // count for index, count in zip(coords, source.chunks_per_unit, strict=True)))
         shape = tuple(part.stop - part.start for part in bounds)
         return ChunkInfo(key, bounds, shape, spec.shape, None if encoded is None else len(encoded), spec.nbytes, seconds)
-
-    def _late(self, coords: Coords) -> StreamTimeoutError:
-        return StreamTimeoutError(f"the chunk was not there after {self.timeout} s; see the stream's timeout", coords=coords)
 
 
 def decode_chunk(pipeline: CodecPipeline, selection: AnySelection, place: Projection, encoded: Buffer | None) -> Chunk:

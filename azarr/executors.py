@@ -109,10 +109,15 @@ class Reply:
 
 async def call(executor: CodecExecutor, mailbox: Mailbox, function: Callable[..., T], *args: Any) -> T:
     """The result of one job. Where the caller is cancelled, the job still comes to its end before the cancellation goes on."""
+    return cast("T", await answer(lambda on_done: executor.submit(mailbox, on_done, function, *args)))
+
+
+async def answer(start: Callable[[OnDone], None]) -> Any:
+    """What becomes of the job that ``start`` begins; as ``call``."""
     reply = Reply()
-    executor.submit(mailbox, reply, function, *args)
+    start(reply)
     try:
-        return cast("T", await reply.future)
+        return await reply.future
     except asyncio.CancelledError:
         await reply.ended()
         raise

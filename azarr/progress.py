@@ -74,7 +74,8 @@ class RichBar:
 
     def abandon(self) -> None:
         """Leave the bar where it is."""
-        self._bar.stop()
+        if self._bar.live.is_started:  # rich ends the line each time that it is told to stop
+            self._bar.stop()
 
 
 class TqdmBar:

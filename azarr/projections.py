@@ -158,6 +158,8 @@ class Plan:
 
     def has(self, coords: Coords) -> bool:
         """Whether the chunk at ``coords`` is met."""
+        if len(coords) != len(self.axes):
+            return False
         return (number := self.number_after(coords) - 1) >= 0 and next(self.part(number, number + 1)[0].projections()).coords == coords
 
     def runs(self, longest: int, *, align: tuple[int, ...] | None = None) -> Iterator[Run]:

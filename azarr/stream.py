@@ -119,23 +119,33 @@ class Stream(AsyncIterator[ItemT], Generic[ItemT, WindowT]):
             raise StreamError("an error or a cancellation ended this stream before its last chunk; open another one")
         if self._closed:
             raise StopAsyncIteration
-        self._waiting = True
+        self._waiting, ended = True, False
         try:
             if self._loop is None:
                 await self._begin()
-            elif self._last is not None:
+            else:
                 self._done_with()
             item = await self._next()
-        except StopAsyncIteration:
-            self._closed = True
-            await self._report(last=True)
-            raise
+            ended = item is None
+            if item is not None:
+                if self._progress is not None:
+                    await self._report()
+                self._last = item.coords
+            elif not self._closed:
+                self._closed = True
+                await self._report(last=True)
+        except StopAsyncIteration as error:  # of a function of the user's or of the store's; it would pass for the end of the stream
+            self._broken = not ended
+            await self.aclose()
+            raise RuntimeError("a function that the stream called raised StopAsyncIteration") from error
         except BaseException:
-            self._broken = True
+            self._broken = not ended
             await self.aclose()
             raise
         finally:
             self._waiting = False
+        if item is None:
+            raise StopAsyncIteration
         return item
 
     async def _begin(self) -> None:
@@ -143,15 +153,16 @@ class Stream(AsyncIterator[ItemT], Generic[ItemT, WindowT]):
         if self._prepare is not None:
             await self._prepare()
 
-    async def _next(self) -> ItemT:
+    async def _next(self) -> ItemT | None:
+        """The next item; ``None`` after the last."""
         while True:
-            outcome = await self._outcome()
+            try:
+                outcome = await self._outcome()
+            except StopAsyncIteration:
+                return None
             if outcome is not None and not isinstance(outcome, Failure):
-                self._last = outcome.coords
                 self._counts.done += 1
                 self._counts.nbytes += getattr(outcome.data, "nbytes", 0)
-                if self._progress is not None:
-                    await self._report()
                 return outcome
             if outcome is None:
                 self._counts.missing += 1
@@ -219,15 +230,19 @@ class Stream(AsyncIterator[ItemT], Generic[ItemT, WindowT]):
         """End the stream: once this returns, nothing that it started runs any more. May be called again."""
         self._closed = True
         self._drop()
-        if self._progress is not None:
-            self._progress.abandon()
-        await self._window.aclose()
+        try:
+            if self._progress is not None:
+                self._progress.abandon()
+        finally:
+            await self._window.aclose()
 
     def __del__(self) -> None:
         loop = getattr(self, "_loop", None)
         if loop is not None and not self._closed:
             with suppress(RuntimeError):  # the loop is closed, and all that it ran with it
                 loop.call_soon_threadsafe(self._window.close)
+            if self._progress is not None:
+                self._progress.abandon()
 
 
 class ChunkStream(Stream[Chunk, Window[Batch, list[Outcome]]]):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import inspect
 import math
+import operator
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from itertools import chain
-from typing import Any, TypedDict, cast
+from typing import Any, TypeAlias, TypedDict, cast
 
 from azarr.chunk_reader import Chunk, ChunkReader, Failure, Outcome
 from azarr.chunk_sources import Batch, ChunkSource, Extent, stored_units
@@ -20,7 +23,7 @@ from azarr.selection import AnySelection, AxisSelection, PointSelection
 from azarr.stores.base import ListableStore
 from azarr.stream import ChunkStream, Counts, OnError
 from azarr.types import Coords
-from azarr.window import TaskRunner, Window, WorkerRunner
+from azarr.window import Runner, TaskRunner, Window, WorkerRunner
 
 BATCH_NBYTES = 256 * 2**10
 """Decoded bytes that are worth a job of their own; smaller chunks share one."""
@@ -29,10 +32,13 @@ ASKED_FOR = 100
 """Up to so many keys, a store is asked for each rather than listed: that is what a page of a listing costs."""
 
 FILTERED = 1024
-"""Chunks that are filtered out in one go, before the loop has its turn."""
+"""Chunks that are left out, or listed, in one go, before the loop has its turn."""
 
 TIMEOUT = 60.0
 """Seconds that a chunk may take: longer than what stores need to answer on a bad day, retries included."""
+
+
+AsyncFunction: TypeAlias = Callable[[Any], Awaitable[Any]]
 
 
 class StreamOptions(TypedDict, total=False):
@@ -67,12 +73,10 @@ def stream_chunks(
     extents = portion(source, whole, options.get("shard"), options.get("of"))
     if (start_after := options.get("start_after")) is not None:
         extents = rest(extents, position(start_after, fingerprint))
-    counts, stored = Counts(), StoredUnits(source)
-    keep = options.get("filter")
+    counts, keep = Counts(), options.get("filter")
     missing = options.get("include_missing", True)
-    lists = not missing and whole.units.nchunks > ASKED_FOR and isinstance(source.store, ListableStore)
-    if lists:
-        keep = stored.has if keep is None else both_of(stored.has, keep)
+    keys = sum(min(extent.units.nchunks, extent.chunks.nchunks) for extent in extents)
+    stored = StoredUnits(source) if not missing and keys > ASKED_FOR and isinstance(source.store, ListableStore) else None
 
     nbytes = max(1, source.pipeline.spec.nbytes)
     limit = engine.window(nbytes, options.get("concurrency"), options.get("memory"))
@@ -89,23 +93,16 @@ def stream_chunks(
         function=None if awaits else function,
         timeout=options.get("timeout", TIMEOUT),
     )
-    runner: WorkerRunner[Batch, list[Outcome]] | TaskRunner[Batch, list[Outcome]]
-    if awaits:
-        runner = TaskRunner(partial(fetch_and_apply, reader, cast("Callable[[Any], Awaitable[Any]]", function)))
-    elif source.blocking:
-        runner = WorkerRunner(engine.executor, engine.mailbox(), reader.read, timeout=reader.timeout, expired=reader.expired)
-    else:
-        runner = TaskRunner(reader.fetch)
-    items = batches if keep is None else filtered(batches, keep, counts)
+    items = batches if keep is None and stored is None else wanted(batches, keep, stored, counts)
     return ChunkStream(
-        Window(items, runner, limit, ordered=ordered, weigh=weight, heaviest=share),
+        Window(items, runner_of(reader, function if awaits else None), limit, ordered=ordered, weigh=weight, heaviest=share),
         sum(extent.chunks.nchunks for extent in extents),
         counts=counts,
         fingerprint=fingerprint,
         ordered=ordered,
         on_error=options.get("on_error", "raise"),
         progress=progress_of(options.get("progress"), "chunks"),
-        prepare=stored.list if lists else None,
+        prepare=None if stored is None else stored.list,
     )
 
 
@@ -120,6 +117,9 @@ def check(options: StreamOptions, known: type = StreamOptions) -> None:
     timeout = options.get("timeout")
     if timeout is not None and not timeout > 0:
         raise ValueError(f"timeout must be a positive number of seconds, or None for no limit, not {timeout}")
+    keep: Any = options.get("filter")
+    if keep is not None and (not callable(keep) or is_async(keep)):
+        raise TypeError(f"filter must be a plain function of coordinates, not {keep!r:.60}")
     on_error = options.get("on_error", "raise")
     if on_error not in ("raise", "skip") and not callable(on_error):
         raise ValueError(f"on_error must be 'raise', 'skip' or a function, not {on_error!r:.60}")
@@ -145,22 +145,37 @@ def weight(batch: Batch) -> int:
 
 def is_async(function: Callable[..., Any]) -> bool:
     """Whether what ``function`` answers is to be awaited."""
+    while isinstance(function, partial):
+        function = function.func
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004 - an object may be called
 
 
-async def fetch_and_apply(reader: ChunkReader, function: Callable[[Any], Awaitable[Any]], batch: Batch) -> list[Outcome]:
+def runner_of(reader: ChunkReader, function: AsyncFunction | None) -> Runner[Batch]:
+    """What reads batches, and applies a ``function`` that is awaited."""
+    executor, mailbox, timeout = reader.engine.executor, reader.engine.mailbox(), reader.timeout
+    if reader.source.blocking:
+        reading = WorkerRunner(executor, mailbox, reader.read, timeout=timeout, expired=reader.expired)
+        return reading if function is None else TaskRunner(partial(apply, function, reading.do))
+    decoding = WorkerRunner(executor, mailbox, reader.decode, timeout=timeout, expired=reader.undecoded)
+    fetch = partial(reader.fetch, decode=decoding.do)
+    return TaskRunner(fetch if function is None else partial(apply, function, fetch))
+
+
+async def apply(function: AsyncFunction, read: Callable[[Batch], Awaitable[list[Outcome]]], batch: Batch) -> list[Outcome]:
     """Read a batch and apply a function that is awaited."""
-    outcomes = await (reader.engine.call(reader.read, batch) if reader.source.blocking else reader.fetch(batch))
-    for number, chunk in enumerate(outcomes):
-        if isinstance(chunk, Chunk):
-            try:
-                outcomes[number] = Chunk(chunk.coords, chunk.region, await function(chunk.data), chunk.info)
-            except Exception as error:  # noqa: BLE001 - on_error decides
-                outcomes[number] = Failure(chunk.coords, error)
+    outcomes = await read(batch)
     try:
-        return outcomes
+        return [await applied(function, outcome) if isinstance(outcome, Chunk) else outcome for outcome in outcomes]
     finally:
         del outcomes  # an error among them leads to this frame, which must not lead back
+
+
+async def applied(function: AsyncFunction, chunk: Chunk) -> Outcome:
+    """The chunk with what ``function`` makes of its data."""
+    try:
+        return replace(chunk, data=await function(chunk.data))
+    except Exception as error:  # noqa: BLE001 - on_error decides
+        return Failure(chunk.coords, error)
 
 
 def portion(source: ChunkSource, whole: Extent, shard: int | None, of: int | None) -> list[Extent]:
@@ -174,12 +189,12 @@ def portion(source: ChunkSource, whole: Extent, shard: int | None, of: int | Non
 def position(start_after: Coords | str, fingerprint: str) -> Coords:
     """The coordinates that ``start_after`` names; a token must be of a stream with the same fingerprint."""
     if not isinstance(start_after, str):
-        return tuple(start_after)
+        return tuple(map(operator.index, start_after))
     stream, _, coords = start_after.partition(":")
     if stream != fingerprint:
         raise StreamError("this token is that of a stream of other chunks: of another array, view or share; start from the beginning")
     try:
-        return tuple(int(index) for index in coords.split(",") if index)
+        return tuple(map(int, coords.split(","))) if coords else ()
     except ValueError:
         raise StreamError(f"{start_after!r:.100} is not a stream's token") from None
 
@@ -193,26 +208,32 @@ def rest(extents: list[Extent], coords: Coords) -> list[Extent]:
     raise SelectionError(f"start_after={coords} is not the place of a chunk of this stream")
 
 
-def both_of(first: Callable[[Coords], bool], second: Callable[[Coords], bool]) -> Callable[[Coords], bool]:
-    """Whether both say so."""
-    return lambda coords: first(coords) and second(coords)
+def wanted(
+    batches: Iterator[Batch], keep: Callable[[Coords], bool] | None, stored: StoredUnits | None, counts: Counts
+) -> Iterator[Batch | None]:
+    """The batches without the chunks that ``keep`` does not want and those that are not ``stored``; ``None`` after every so many."""
 
+    def wants(coords: Coords) -> bool:
+        if keep is not None and not keep(coords):
+            counts.filtered += 1
+            return False
+        if stored is not None and not stored.has(coords):
+            counts.missing += 1
+            return False
+        return True
 
-def filtered(batches: Iterator[Batch], keep: Callable[[Coords], bool], counts: Counts) -> Iterator[Batch | None]:
-    """The batches without the chunks that ``keep`` does not want; ``None`` now and then where it wants none for long."""
-    rejected = 0
+    left_out = 0
     for batch in batches:
         runs: list[AnyRun] = []
         for run in batch:
-            kept = [number for number, coords in enumerate(run.chunk_coords()) if keep(coords)]
-            counts.filtered += run.length - len(kept)
+            kept = [number for number, coords in enumerate(run.chunk_coords()) if wants(coords)]
+            left_out += run.length - len(kept)
             runs += [run] if len(kept) == run.length else map(run.single, kept)
         if runs:
             yield tuple(runs)
-            rejected = 0
-        elif (rejected := rejected + weight(batch)) >= FILTERED:
+        if left_out >= FILTERED:
             yield None
-            rejected = 0
+            left_out = 0
 
 
 class StoredUnits:
@@ -226,6 +247,8 @@ class StoredUnits:
         """Ask the store."""
         async for unit in stored_units(self._source):
             self._units.add(unit)
+            if len(self._units) % FILTERED == 0:  # some stores have all keys at hand
+                await asyncio.sleep(0)
 
     def has(self, coords: Coords) -> bool:
         """Whether the unit of the chunk at ``coords`` is stored."""

@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any, Generic, Protocol, TypeVar, cast
 
 from azarr.errors import StreamError
-from azarr.executors import CodecExecutor, Mailbox, OnDone
+from azarr.executors import CodecExecutor, Mailbox, OnDone, answer
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -75,7 +75,8 @@ class WorkerRunner(Generic[T, R]):
     """Does each piece in one job of an executor. A job that has not begun when the runner stops does nothing.
 
     A job that takes longer than ``timeout`` seconds is given up: what ``expired`` makes of its item stands for its result, and nobody
-    waits for it any more, since a call that blocks in a worker cannot be cancelled.
+    waits for it any more, since a call that blocks in a worker cannot be cancelled. A job that no worker takes up is given up when
+    none of this runner's has come to its end for so long: the workers hang.
     """
 
     def __init__(
@@ -93,17 +94,22 @@ class WorkerRunner(Generic[T, R]):
         self._stopped = False
         self._number = 0
         self._begun: dict[int, float] = {}
-        self._watched: dict[int, tuple[T, OnDone]] = {}
+        self._watched: dict[int, tuple[T, OnDone, float]] = {}
+        self._ended = 0.0
         self._watch: asyncio.TimerHandle | None = None
 
     def start(self, item: T, on_done: OnDone) -> None:
         number = self._number
         self._executor.submit(self._mailbox, partial(self._finish, number), self._run, number, item)
         self._number += 1
-        self._watched[number] = item, on_done
+        self._watched[number] = item, on_done, time.monotonic()
         self._running.count += 1
         if self._watch is None and self._timeout is not None:
             self._watch = asyncio.get_running_loop().call_later(self._timeout, self._look, self._timeout)
+
+    async def do(self, item: T) -> R:
+        """The result for ``item``. Where the caller is cancelled, the job still comes to its end, or is given up, before that goes on."""
+        return cast("R", await answer(partial(self.start, item)))
 
     def _run(self, number: int, item: T) -> R | None:
         if self._stopped:
@@ -113,15 +119,15 @@ class WorkerRunner(Generic[T, R]):
 
     def _finish(self, number: int, result: object, error: BaseException | None) -> None:
         self._begun.pop(number, None)
+        self._ended = time.monotonic()
         if number in self._watched:
             self._leave(number, result, error)
 
     def _leave(self, number: int, result: object, error: BaseException | None) -> None:
-        _, on_done = self._watched.pop(number)
+        _, on_done, _ = self._watched.pop(number)
         if not self._stopped:
             on_done(result, error)
-        else:
-            self._unwatch()
+        self._unwatch()
         self._running.leave()
 
     def _unwatch(self) -> None:
@@ -133,13 +139,14 @@ class WorkerRunner(Generic[T, R]):
         """Give up what has taken too long, and come back when the oldest of the others may have."""
         self._watch = None
         now = time.monotonic()
-        late = [number for number, begun in list(self._begun.items()) if number in self._watched and now - begun >= timeout]
-        oldest = min((begun for number, begun in list(self._begun.items()) if number in self._watched and number not in late), default=now)
-        for number in late:
-            item, _ = self._watched[number]
-            self._leave(number, None if self._expired is None else self._expired(item), None)
-        if self._watched and self._watch is None:
+        since = {number: self._begun.get(number, max(started, self._ended)) for number, (_, _, started) in self._watched.items()}
+        late = [number for number, begun in since.items() if now - begun >= timeout]
+        if len(late) < len(since):
+            oldest = min(begun for begun in since.values() if now - begun < timeout)
             self._watch = asyncio.get_running_loop().call_later(max(0.001, oldest + timeout - now), self._look, timeout)
+        for number in late:
+            item, *_ = self._watched[number]
+            self._leave(number, None if self._expired is None else self._expired(item), None)
 
     def stop(self) -> None:
         self._stopped = True
@@ -246,6 +253,7 @@ class Window(Generic[T, R]):
     async def take(self) -> R:
         """The next result, in order of the items if the window is ``ordered``; ``StopAsyncIteration`` after the last."""
         while not self._ready:
+            self._fill()
             if self._error is not None:
                 error = self._forget(self._error)
                 try:
@@ -253,7 +261,6 @@ class Window(Generic[T, R]):
                     raise error
                 finally:
                     del error
-            self._fill()
             if self._closed or (self._exhausted and self._finished == self._started):
                 await self.aclose()
                 raise StopAsyncIteration
@@ -284,36 +291,34 @@ class Window(Generic[T, R]):
         ):
             try:
                 item = next(self._items)
+                if item is None:
+                    self._pausing = True
+                    asyncio.get_running_loop().call_soon(self._go_on)
+                    return
+                weight = self._weigh(item)
+                self._runner.start(item, partial(self._on_done, self._started, weight))
             except StopIteration:
                 self._exhausted = True
                 return
-            if item is None:
-                self._pausing = True
-                asyncio.get_running_loop().call_soon(self._go_on)
+            except BaseException as failure:  # noqa: BLE001 - belongs to the caller, in the place of the item that there is not
+                self._exhausted = True
+                self._started += 1
+                self._on_done(self._started - 1, 0, None, failure)
                 return
-            weight = self._weigh(item)
-            self._runner.start(item, partial(self._on_done, self._started, weight))
             self._outstanding += weight
             self._started += 1
 
     def _go_on(self) -> None:
         self._pausing = False
-        try:
-            self._fill()
-        except BaseException as failure:  # noqa: BLE001 - as in _on_done
-            self._error = self._error or failure
+        self._fill()
         self._wake()
 
-    def _on_done(self, number: int, weight: int, result: R, error: BaseException | None) -> None:
+    def _on_done(self, number: int, weight: int, result: Any, error: BaseException | None) -> None:
         self._finished += 1
         if self._draining:
             self._outstanding -= weight
-            if error is not None and self._error is None:
-                self._error = error
-            try:
-                self._fill()
-            except BaseException as failure:  # noqa: BLE001 - whatever planning raises belongs to the caller, not to the loop
-                self._error = self._error or failure
+            self._error = self._error or error
+            self._fill()
             if self._error is not None or self._finished == self._started:
                 self._wake()
             return
