@@ -2,9 +2,11 @@
 
 from azarr import codecs, telemetry
 from azarr.array import ArrayView, AsyncArray
-from azarr.chunk_keys import ChunkKeyEncoding
+from azarr.chunk_keys import ChunkKeyEncoding, register_chunk_key_encoding
 from azarr.chunk_reader import Chunk, ChunkInfo
+from azarr.codecs.registry import register_codec
 from azarr.conversion import convert
+from azarr.data_types import register_data_type
 from azarr.engine import Engine
 from azarr.errors import (
     ChecksumError,
@@ -12,7 +14,9 @@ from azarr.errors import (
     MetadataError,
     NodeExistsError,
     NodeNotFoundError,
+    PluginError,
     PreconditionFailedError,
+    RegistrationError,
     SelectionError,
     StoreError,
     StreamError,
@@ -26,10 +30,12 @@ from azarr.errors import (
 from azarr.executors import InlineExecutor, ThreadExecutor
 from azarr.group import AsyncGroup
 from azarr.hierarchy import create_array, create_group, create_hierarchy, open, open_array, open_group
+from azarr.registry import Registration
 from azarr.slices import Slice, SliceOptions, SliceStream
 from azarr.stores.latency import LatencyStore
 from azarr.stores.local import LocalStore
 from azarr.stores.memory import MemoryStore
+from azarr.stores.urls import register_store
 from azarr.stream import ChunkStream, StreamStats
 from azarr.streaming import StreamOptions
 from azarr.telemetry import Telemetry
@@ -57,7 +63,10 @@ __all__ = [
     "MetadataError",
     "NodeExistsError",
     "NodeNotFoundError",
+    "PluginError",
     "PreconditionFailedError",
+    "Registration",
+    "RegistrationError",
     "SelectionError",
     "Slice",
     "SliceOptions",
@@ -85,6 +94,10 @@ __all__ = [
     "open",
     "open_array",
     "open_group",
+    "register_chunk_key_encoding",
+    "register_codec",
+    "register_data_type",
+    "register_store",
     "save",
     "telemetry",
 ]

@@ -177,7 +177,10 @@ class PlainChunks:
         """The keys of ``run`` as names in one folder, where they are that."""
         if run.length == 1 or run.axis != len(run.coords) - 1:
             return None
-        folder, slash, name = (self.key_prefix + self.keys.row_prefix(run.coords[:-1])).rpartition("/")
+        row = self.keys.row_prefix(run.coords[:-1])
+        if row is None:
+            return None
+        folder, slash, name = (self.key_prefix + row).rpartition("/")
         first = run.coords[-1]
         return folder + slash, [name + str(number) for number in range(first, first + run.length)]
 

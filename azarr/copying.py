@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 from azarr import documents, nodes
 from azarr.array import AsyncArray
 from azarr.catalog import WriteThrough
-from azarr.chunk_keys import ChunkKeyEncoding
+from azarr.chunk_keys import SeparatedKeys
 from azarr.chunk_lengths import ChunkLengths, place_of, start_of
 from azarr.creation import array_metadata
 from azarr.crew import Crew
@@ -115,7 +115,7 @@ def target_metadata(metadata: Metadata, options: Mapping[str, Any]) -> Metadata:
     if options.keys() <= {"zarr_format"}:
         if zarr_format == metadata.zarr_format:
             return same
-        encoding = ChunkKeyEncoding("default", "/") if zarr_format == 3 else ChunkKeyEncoding("v2", ".")
+        encoding = SeparatedKeys("default", "/") if zarr_format == 3 else SeparatedKeys("v2", ".")
         same = replace(same, chunk_key_encoding=encoding)
         try:
             documents.serialize(same)

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from azarr.chunk_grids import RectilinearGrid, RegularGrid
-from azarr.chunk_keys import ChunkKeyEncoding
+from azarr.chunk_keys import ChunkKeyEncoding, parse_chunk_key_encoding
 from azarr.chunk_lengths import parse_chunk_lengths
 from azarr.codecs.base import ArrayToArrayCodec, ArrayToBytesCodec, BytesToBytesCodec, Codec
 from azarr.codecs.bytes import Bytes
@@ -25,7 +25,7 @@ from azarr.codecs.sharding import Sharding
 from azarr.codecs.transpose import Transpose
 from azarr.codecs.vlen import VariableLengthCodec, VlenArray
 from azarr.codecs.zstd import Zstd
-from azarr.data_types import DataType, data_type_for, is_data_type, parse_data_type
+from azarr.data_types import DATA_TYPES, DataType, data_type_for, is_data_type, parse_data_type
 from azarr.data_types.base import has_byte_order, packed
 from azarr.data_types.text import String
 from azarr.data_types.variable import Optional as OptionalType
@@ -54,7 +54,7 @@ class ArrayOptions:
     serializer: CodecLike | None = None
     compressors: Sequence[CodecLike] | CodecLike | Literal["auto"] | None = "auto"
     order: Literal["C", "F"] = "C"
-    chunk_key_encoding: ChunkKeyEncoding | Mapping[str, JSON] | None = None
+    chunk_key_encoding: ChunkKeyEncoding | Mapping[str, JSON] | str | None = None
     dimension_names: Sequence[str | None] | None = None
     attributes: Mapping[str, JSON] | None = None
     zarr_format: Literal[2, 3] = 3
@@ -147,16 +147,12 @@ class ArrayOptions:
         encoding = self.chunk_key_encoding
         if isinstance(encoding, ChunkKeyEncoding):
             return encoding
-        default = ChunkKeyEncoding("default", "/") if self.zarr_format == 3 else ChunkKeyEncoding("v2", ".")
-        if encoding is None:
-            return default
-        if not encoding.keys() <= {"name", "separator"}:
-            raise MetadataError(f"chunk_key_encoding takes 'name' and 'separator', not {sorted(encoding)}")
-        name = encoding.get("name", default.name)
-        separator = encoding.get("separator", "/" if name == "default" else ".")
-        if name not in {"default", "v2"} or separator not in {"/", "."}:
-            raise MetadataError(f"chunk_key_encoding must be 'default' or 'v2' with separator '/' or '.', not {name!r} with {separator!r}")
-        return replace(default, name=name, separator=separator)
+        given: Mapping[str, Any] = {"name": encoding} if isinstance(encoding, str) else encoding or {}
+        if not given.keys() <= {"name", "separator", "configuration"} or {"separator", "configuration"} <= given.keys():
+            raise MetadataError(f"chunk_key_encoding takes 'name', and 'separator' or 'configuration', not {sorted(given)}")
+        name = given.get("name", "default" if self.zarr_format == 3 else "v2")
+        configuration = given.get("configuration", {key: given[key] for key in given.keys() & {"separator"}})
+        return parse_chunk_key_encoding({"name": name, "configuration": configuration}, "chunk_key_encoding")
 
     def _names(self, ndim: int) -> tuple[str | None, ...] | None:
         if self.dimension_names is None:
@@ -246,6 +242,8 @@ def as_data_type(
     try:
         dtype: np.dtype[Any] = np.dtype(cast("Any", value))
     except (TypeError, ValueError) as error:
+        if isinstance(value, str) and DATA_TYPES.get(value) is not None:
+            return parse_data_type(value, "dtype"), "little"
         raise MetadataError(f"dtype {value!r:.100} is neither a NumPy data type nor the name of a Zarr data type") from error
     if dtype.kind == "O":
         for codec in map(as_codec, [*([] if serializer is None else [serializer]), *filters]):

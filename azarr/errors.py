@@ -15,6 +15,8 @@
     │   └── ChecksumError                     its checksum does not match
     ├── SelectionError                        an impossible selection; also an IndexError
     ├── WriteError                            a value that does not fit what it is written to; also a ValueError
+    ├── PluginError (name, distribution)      an installed plug-in has the name that is asked for, and cannot be used
+    ├── RegistrationError (name)              the name of a codec, data type, … is taken; also a ValueError
     └── StreamError (coords)                  a stream was misused or could not go on
         └── StreamTimeoutError                a chunk took too long; also a TimeoutError
 
@@ -114,6 +116,23 @@ class SelectionError(ZarrError, IndexError):
 
 class WriteError(ZarrError, ValueError):
     """A value whose shape or data type does not fit what it is written to."""
+
+
+class PluginError(ZarrError):
+    """A plug-in that is installed cannot be used for ``name``; ``distribution`` says whose it is, where that is one."""
+
+    def __init__(self, message: str, *, name: str | None = None, distribution: str | None = None) -> None:
+        super().__init__(message)
+        self.name = name
+        self.distribution = distribution
+
+
+class RegistrationError(ZarrError, ValueError):
+    """``name`` stands for something already, which would have been replaced silently."""
+
+    def __init__(self, message: str, *, name: str | None = None) -> None:
+        super().__init__(message)
+        self.name = name
 
 
 class StreamError(ZarrError):

@@ -101,7 +101,8 @@ async def create_array(
             or v3 objects; zstd level 3 by default, ``None`` for none), ``filters`` (array-to-array codecs), ``serializer`` (the
             array-to-bytes codec; by default what suits the data type), ``order`` (``"C"`` or ``"F"``: the order of the elements of a
             stored chunk), ``dimension_names``, ``attributes``,
-            ``chunk_key_encoding`` (``{"name": "default" or "v2", "separator": "/" or "."}``), ``zarr_format`` (3 by default, or 2).
+            ``chunk_key_encoding`` (``{"name": "default" or "v2", "separator": "/" or "."}``, or a v3 object), ``zarr_format`` (3 by
+            default, or 2).
 
     Raises:
         NodeExistsError: A node is there already, or an array above it.

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import azarr
-from azarr.chunk_keys import ChunkKeyEncoding
+from azarr.chunk_keys import SeparatedKeys
 from azarr.codecs import Blosc, Bytes, Crc32c, Gzip, Sharding, Transpose, Zstd
 from azarr.creation import AUTO_NBYTES, ArrayOptions, auto_chunks, options_like
 from azarr.errors import MetadataError, UnknownExtensionError
@@ -273,14 +273,17 @@ def test_impossible_shards(options, message):
 @pytest.mark.parametrize(
     ("given", "zarr_format", "expected"),
     [
-        (None, 3, ChunkKeyEncoding("default", "/")),
-        (None, 2, ChunkKeyEncoding("v2", ".")),
-        ({"name": "v2"}, 3, ChunkKeyEncoding("v2", ".")),
-        ({"name": "default"}, 3, ChunkKeyEncoding("default", "/")),
-        ({"separator": "."}, 3, ChunkKeyEncoding("default", ".")),
-        ({"separator": "/"}, 2, ChunkKeyEncoding("v2", "/")),
-        ({"name": "v2", "separator": "/"}, 3, ChunkKeyEncoding("v2", "/")),
-        (ChunkKeyEncoding("v2", "/"), 3, ChunkKeyEncoding("v2", "/")),
+        (None, 3, SeparatedKeys("default", "/")),
+        (None, 2, SeparatedKeys("v2", ".")),
+        ("v2", 3, SeparatedKeys("v2", ".")),
+        ({"name": "v2"}, 3, SeparatedKeys("v2", ".")),
+        ({"name": "v2", "configuration": {}}, 3, SeparatedKeys("v2", ".")),
+        ({"configuration": {"separator": "."}}, 3, SeparatedKeys("default", ".")),
+        ({"name": "default"}, 3, SeparatedKeys("default", "/")),
+        ({"separator": "."}, 3, SeparatedKeys("default", ".")),
+        ({"separator": "/"}, 2, SeparatedKeys("v2", "/")),
+        ({"name": "v2", "separator": "/"}, 3, SeparatedKeys("v2", "/")),
+        (SeparatedKeys("v2", "/"), 3, SeparatedKeys("v2", "/")),
     ],
     ids=repr,
 )
@@ -288,7 +291,20 @@ def test_chunk_keys(given, zarr_format, expected):
     assert metadata(chunk_key_encoding=given, zarr_format=zarr_format).chunk_key_encoding == expected
 
 
-@pytest.mark.parametrize("encoding", [{"name": "v4"}, {"separator": "-"}, {"sep": "/"}, {"name": "v2", "configuration": {}}], ids=repr)
+@pytest.mark.parametrize(
+    "encoding",
+    [
+        "v4",
+        {"name": "v4"},
+        {"name": 2},
+        {"separator": "-"},
+        {"sep": "/"},
+        {"name": "v2", "separator": "/", "configuration": {}},
+        {"configuration": {"separator": "-"}},
+        {"configuration": []},
+    ],
+    ids=repr,
+)
 def test_impossible_chunk_keys(encoding):
     with pytest.raises(MetadataError, match="chunk_key_encoding"):
         metadata(chunk_key_encoding=encoding)

@@ -1,3 +1,4 @@
+import ipaddress
 import json
 import pickle
 import warnings
@@ -7,8 +8,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from azarr.data_types import DATA_TYPES, NUMPY_TYPES, data_type_for, parse_data_type
-from azarr.errors import MetadataError, UnknownExtensionError
+import azarr
+from azarr.data_types import NUMPY_TYPES, DataType, data_type_for, parse_data_type, register_data_type
+from azarr.errors import MetadataError, RegistrationError, UnknownExtensionError
 
 patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine is no failure
 
@@ -110,9 +112,7 @@ def test_arrays_of_objects_do_not_say_what_they_hold():
         data_type_for(np.dtype(object))
 
 
-def test_registries_are_read_only():
-    with pytest.raises(TypeError):
-        DATA_TYPES["x"] = DATA_TYPES["int8"]
+def test_numpy_types_are_read_only():
     with pytest.raises(TypeError):
         NUMPY_TYPES[np.void] = NUMPY_TYPES[np.int8]
 
@@ -306,3 +306,54 @@ def test_any_fill_value_is_parsed_or_refused(name, document):
         return
     assert value.dtype == data_type.dtype
     assert data_type.parse_fill_value(data_type.serialize_fill_value(value)).tobytes() == value.tobytes()
+
+
+# Data types of users
+
+
+class IPv4(DataType):
+    """Addresses, whole numbers in memory and text in metadata."""
+
+    def parse_fill_value(self, document):
+        return np.uint32(int(ipaddress.IPv4Address(document)))
+
+    def serialize_fill_value(self, value):
+        return str(ipaddress.IPv4Address(int(value)))
+
+
+def make_ipv4(configuration):
+    assert not configuration
+    return IPv4("test.ipv4", np.dtype(np.uint32))
+
+
+async def test_a_registered_data_type_reads_and_writes():
+    store = azarr.MemoryStore()
+    with register_data_type("test.ipv4", make_ipv4, aliases=["test.address"]):
+        array = await azarr.create_array(store, shape=3, dtype="test.ipv4", fill_value=np.uint32(16909060))
+        assert json.loads(await store.get("zarr.json"))["fill_value"] == "1.2.3.4"
+        await array[1].write(np.uint32(7))
+        opened = await azarr.open_array(store)
+        assert opened.metadata.data_type == make_ipv4({})
+        np.testing.assert_array_equal(await opened.read(), np.array([16909060, 7, 16909060], "u4"))
+        assert parse("test.address") == parse({"name": "test.ipv4"})
+    with pytest.raises(UnknownExtensionError, match=r"unknown data type 'test\.ipv4'"):
+        await azarr.open_array(store)
+    with pytest.raises(MetadataError, match=r"dtype 'test\.ipv4' is neither"):
+        await azarr.create_array(store, "b", shape=3, dtype="test.ipv4")
+
+
+@pytest.mark.parametrize("name", ["int8", "variable_length_bytes", "r24"])
+def test_a_data_type_is_replaced_only_on_purpose(name):
+    with pytest.raises(RegistrationError, match=f"'{name}' is .* azarr"):
+        register_data_type(name, make_ipv4)
+
+
+def test_a_replaced_data_type_comes_back():
+    with register_data_type("int8", make_ipv4, replace=True):
+        assert parse("int8") == make_ipv4({})
+    assert parse("int8").dtype == np.int8
+
+
+def test_a_data_type_that_cannot_be_made_is_refused():
+    with pytest.raises(TypeError, match="needs a function from a configuration to a DataType"):
+        register_data_type("test.ipv4", make_ipv4({}))

@@ -14,6 +14,8 @@ FLOORS = {
     "azarr": 5,
     "azarr.types": 0,
     "azarr.errors": 0,
+    "azarr.plugins": 0,
+    "azarr.registry": 0,
     "azarr.telemetry": 0,
     "azarr.data_types": 1,
     "azarr.selection": 1,

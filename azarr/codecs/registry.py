@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, cast
 
 from azarr.codecs.astype import AsType
-from azarr.codecs.base import Codec
+from azarr.codecs.base import ArrayToArrayCodec, ArrayToBytesCodec, BytesToBytesCodec, Codec
 from azarr.codecs.base64 import Base64
 from azarr.codecs.bitround import BitRound, NumcodecsBitRound
 from azarr.codecs.blosc import Blosc
@@ -42,20 +42,15 @@ from azarr.codecs.zfp import Zfp, Zfpy
 from azarr.codecs.zlib import Zlib
 from azarr.codecs.zstd import Zstd
 from azarr.errors import MetadataError, UnknownExtensionError
+from azarr.registry import OWN, Entry, Registration, Registry
 from azarr.types import JSON, ChunkSpec
 
-CODECS: Mapping[str, type[Codec]] = MappingProxyType(
-    {
-        codec.name: codec
-        for codec in (
-            Adler32, AsType, Base64, BitRound, Blosc, Bytes, Bz2, CastValue, Conditional, Crc32, Crc32c, Delta, FixedScaleOffset,
-            Fletcher32, Gzip, JenkinsLookup3, LocatedCrc32c, Lz4, Lzma, N5Default, NumcodecsBitRound, NumcodecsPackBits, PackBits,
-            Pcodec, Quantize, Reshape, ScaleOffset, Sharding, Shuffle, Snappy, Transpose, Zfp, Zfpy, Zlib, Zstd,
-            Categorize, Json2, Optional, VlenArray, VlenBytes, VlenUtf8, ZarrsVlen, ZarrsVlenV2,
-        )
-    }
+_OWN: tuple[type[Codec], ...] = (
+    Adler32, AsType, Base64, BitRound, Blosc, Bytes, Bz2, CastValue, Conditional, Crc32, Crc32c, Delta, FixedScaleOffset,
+    Fletcher32, Gzip, JenkinsLookup3, LocatedCrc32c, Lz4, Lzma, N5Default, NumcodecsBitRound, NumcodecsPackBits, PackBits,
+    Pcodec, Quantize, Reshape, ScaleOffset, Sharding, Shuffle, Snappy, Transpose, Zfp, Zfpy, Zlib, Zstd,
+    Categorize, Json2, Optional, VlenArray, VlenBytes, VlenUtf8, ZarrsVlen, ZarrsVlenV2,
 )  # fmt: skip
-"""Every codec by its name in v3 metadata."""
 
 
 def _gzip(configuration: Mapping[str, JSON]) -> Codec:
@@ -72,20 +67,56 @@ def _crc32c(configuration: Mapping[str, JSON]) -> Codec:
     return located if located.place == "start" else Crc32c()
 
 
-_FROM_NUMCODECS: Mapping[str, Callable[[Mapping[str, JSON]], Codec]] = MappingProxyType(
+_FROM_NUMCODECS: Mapping[tuple[str, type[Codec]], Callable[[Mapping[str, JSON]], Codec]] = MappingProxyType(
     {
-        "numcodecs.blosc": Blosc.from_numcodecs,
-        "numcodecs.crc32c": _crc32c,
-        "numcodecs.gzip": _gzip,
-        "numcodecs.zstd": _zstd,
+        ("numcodecs.blosc", Blosc): Blosc.from_numcodecs,
+        ("numcodecs.crc32c", LocatedCrc32c): _crc32c,
+        ("numcodecs.gzip", Gzip): _gzip,
+        ("numcodecs.zstd", Zstd): _zstd,
     }
 )
 """Codecs that numcodecs and v3 share, by numcodecs' name, from a configuration in which numcodecs has defaults and words of its own."""
 
 
-def codec_type(name: str) -> type[Codec] | None:
-    """The kind of codec of this name in v3 metadata, or under ``numcodecs.`` in numcodecs; ``None`` where it is unknown."""
-    return CODECS.get(name) or (CODECS.get(name.removeprefix("numcodecs.")) if name in _FROM_NUMCODECS else None)
+def _accept(name: str, value: object) -> type[Codec]:
+    """``value``, if it is the class of a codec that is complete."""
+    kinds = ArrayToArrayCodec, ArrayToBytesCodec, BytesToBytesCodec
+    if not isinstance(value, type) or not issubclass(value, kinds):
+        raise TypeError(f"{name!r} needs a subclass of {', '.join(kind.__name__ for kind in kinds)}, not {value!r:.100}")
+    if lacking := getattr(value, "__abstractmethods__", None):
+        raise TypeError(f"{value.__qualname__} lacks {', '.join(sorted(lacking))}")
+    if not isinstance(getattr(value, "name", None), str):
+        raise TypeError(f"{value.__qualname__} lacks a name, which is what stands for it in v3 metadata")
+    return value
+
+
+def _entry(codec: type[Codec]) -> Entry[type[Codec]]:
+    also = tuple(name for name, kind in _FROM_NUMCODECS if kind is codec and name != codec.name)
+    return Entry((codec.name, *also), codec, OWN)
+
+
+CODECS: Registry[type[Codec]] = Registry("codec", map(_entry, _OWN), ("azarr.codecs",), _accept)
+"""Every codec by its names in v3 metadata; what v2 calls ``x`` is ``numcodecs.x`` there, unless v3 has a codec of that name itself."""
+
+
+def register_codec(codec: type[Codec], *, aliases: Iterable[str] = (), replace: bool = False) -> Registration:
+    """Make ``codec`` known in this process under its ``name``, and under ``aliases``, for reading.
+
+    Args:
+        codec: A class derived from ``ArrayToArrayCodec``, ``ArrayToBytesCodec`` or ``BytesToBytesCodec``; one whose instances are
+            immutable and can be pickled, because threads and processes share them.
+        aliases: Further names. The alias ``numcodecs.x`` stands for the filter or compressor ``x`` of Zarr v2, which is then also written.
+        replace: Put it before another codec of the same name instead of raising.
+
+    Returns:
+        What undoes it, also as a context manager.
+
+    Raises:
+        RegistrationError: There is a codec of that name.
+        TypeError: ``codec`` is no class of codecs, or lacks a method.
+
+    """
+    return CODECS.register(getattr(codec, "name", ""), codec, aliases=aliases, replace=replace)
 
 
 def parse_codec(document: JSON) -> Codec | None:
@@ -101,15 +132,13 @@ def parse_codec(document: JSON) -> Codec | None:
         raise MetadataError(f"codec {name!r} has unknown members {sorted(unknown)}")
     if name.startswith("numcodecs."):
         configuration = {key: value for key, value in configuration.items() if key != "id"}  # some writers leave it in
-    if name in _FROM_NUMCODECS:
-        return _FROM_NUMCODECS[name](configuration)
     codec = CODECS.get(name)
     if codec is not None:
         inner = {key: _parse_nested(name, key, configuration[key]) for key in codec.nested & configuration.keys()}
-        return codec.from_configuration({**configuration, **inner})
+        return _FROM_NUMCODECS.get((name, codec), codec.from_configuration)({**configuration, **inner})
     if document.get("must_understand", True) is False:
         return None
-    raise UnknownExtensionError(f"unknown codec {name!r}; azarr has {sorted(CODECS)}", name=name)
+    raise UnknownExtensionError(f"unknown codec {name!r}; azarr has {sorted(CODECS.names)}, and no plug-in has it", name=name)
 
 
 def _parse_nested(name: str, key: str, documents: JSON) -> Any:

@@ -5,6 +5,6 @@ and which values may be written to it. It has no byte order: that belongs to the
 """
 
 from azarr.data_types.base import DataType
-from azarr.data_types.registry import DATA_TYPES, NUMPY_TYPES, data_type_for, is_data_type, parse_data_type
+from azarr.data_types.registry import DATA_TYPES, NUMPY_TYPES, data_type_for, is_data_type, parse_data_type, register_data_type
 
-__all__ = ["DATA_TYPES", "NUMPY_TYPES", "DataType", "data_type_for", "is_data_type", "parse_data_type"]
+__all__ = ["DATA_TYPES", "NUMPY_TYPES", "DataType", "data_type_for", "is_data_type", "parse_data_type", "register_data_type"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from types import MappingProxyType
 from typing import Any
@@ -18,7 +18,8 @@ from azarr.data_types.struct import make_struct, struct_for
 from azarr.data_types.text import String, make_utf32, utf32_for
 from azarr.data_types.times import make_time, time_for
 from azarr.data_types.variable import make_optional
-from azarr.errors import MetadataError, UnknownExtensionError
+from azarr.errors import MetadataError, RegistrationError, UnknownExtensionError
+from azarr.registry import OWN, Entry, Registration, Registry, callable_of
 from azarr.types import JSON
 
 
@@ -40,35 +41,53 @@ def _parse(document: JSON) -> DataType:
     configuration = document.get("configuration", {})
     if not isinstance(configuration, Mapping):
         raise MetadataError(f"data_type.configuration must be an object, not {configuration!r:.100}")
-    if name in DATA_TYPES:
-        return DATA_TYPES[name](configuration)
     if (raw := raw_bits(name)) is not None:
         return without_configuration(name, lambda: raw)(configuration)
-    raise UnknownExtensionError(f"unknown data type {name!r:.100}; azarr has {', '.join(DATA_TYPES)} and r8, r16, …", name=name)
+    if (make := DATA_TYPES.get(name)) is not None:
+        return make(configuration)
+    raise UnknownExtensionError(f"unknown data type {name!r:.100}; azarr has {_known()}, and no plug-in has it", name=name)
 
+
+def _known() -> str:
+    return f"{', '.join(DATA_TYPES.names)} and r8, r16, …"
+
+
+_ALIASES: Mapping[str, str] = MappingProxyType(
+    {
+        "complex_float32": "complex64",
+        "complex_float64": "complex128",
+        "variable_length_bytes": "bytes",  # as zarr-python writes it
+        "binary": "bytes",  # as drafts had it
+        "zarrs.optional": "optional",
+    }
+)
+"""Names of data types that have another one."""
 
 _SIMPLE: Mapping[str, Callable[[], DataType]] = {
     **{data_type.name: partial(_of_scalars(data_type), np.dtype(bool)) for data_type in CORE},
-    "complex_float32": partial(_of_scalars(CORE[-2]), np.dtype(bool)),
-    "complex_float64": partial(_of_scalars(CORE[-1]), np.dtype(bool)),
     **SMALL,
     "string": String,
     "bytes": Bytes,
-    "variable_length_bytes": Bytes,  # as zarr-python writes it
-    "binary": Bytes,  # as drafts had it
 }
 
-DATA_TYPES: Mapping[str, Maker] = MappingProxyType(
-    {
-        **{name: without_configuration(name, make) for name, make in _SIMPLE.items()},
-        **{name: partial(make_time, name) for name in ("numpy.datetime64", "numpy.timedelta64")},
-        "fixed_length_utf32": partial(make_utf32, "fixed_length_utf32"),
-        **{name: partial(make_fixed, name) for name in ("null_terminated_bytes", "raw_bytes")},
-        **{name: partial(make_struct, name, parse=_parse) for name in ("struct", "structured")},
-        **{name: partial(make_optional, name, parse=_parse) for name in ("optional", "zarrs.optional")},
-    }
+_OWN: Mapping[str, Maker] = {
+    **{name: without_configuration(name, make) for name, make in _SIMPLE.items()},
+    **{name: partial(make_time, name) for name in ("numpy.datetime64", "numpy.timedelta64")},
+    "fixed_length_utf32": partial(make_utf32, "fixed_length_utf32"),
+    **{name: partial(make_fixed, name) for name in ("null_terminated_bytes", "raw_bytes")},
+    **{name: partial(make_struct, name, parse=_parse) for name in ("struct", "structured")},
+    "optional": partial(make_optional, "optional", parse=_parse),
+}
+
+
+def _entry(name: str) -> Entry[Maker]:
+    return Entry((name, *(alias for alias, of in _ALIASES.items() if of == name)), _OWN[name], OWN)
+
+
+DATA_TYPES: Registry[Maker] = Registry(
+    "data type", map(_entry, _OWN), ("azarr.data_types",), callable_of("a function from a configuration to a DataType")
 )
-"""Every data type by its name in v3 metadata, as a function of its configuration; ``r<N>`` exists besides for every N."""
+"""Every data type by its names in v3 metadata, as a function of its configuration; ``r<N>`` exists besides for every N."""
 
 NUMPY_TYPES: Mapping[type[np.generic], Callable[[np.dtype[Any]], DataType]] = MappingProxyType(
     {
@@ -84,8 +103,30 @@ NUMPY_TYPES: Mapping[type[np.generic], Callable[[np.dtype[Any]], DataType]] = Ma
 
 
 def is_data_type(name: str) -> bool:
-    """Whether ``name`` is that of a data type in v3 metadata."""
-    return name in DATA_TYPES or raw_bits(name) is not None
+    """Whether ``name`` is that of a data type in v3 metadata, as far as that is known without looking for plug-ins."""
+    return name in DATA_TYPES.names or raw_bits(name) is not None
+
+
+def register_data_type(name: str, make: Maker, *, aliases: Iterable[str] = (), replace: bool = False) -> Registration:
+    """Make a data type known in this process under the ``name`` that it has in v3 metadata, and under ``aliases``, for reading.
+
+    Args:
+        name: As its ``DataType.name``; it is also what users pass as ``dtype``.
+        make: The ``DataType`` for a configuration, an empty one where the metadata have none; ``MetadataError`` where that is not legal.
+        aliases: Further names.
+        replace: Put it before another data type of the same name instead of raising.
+
+    Returns:
+        What undoes it, also as a context manager.
+
+    Raises:
+        RegistrationError: There is a data type of that name.
+        TypeError: ``make`` cannot be called.
+
+    """
+    if raw_bits(name) is not None:
+        raise RegistrationError(f"the data type {name!r} is one of azarr's for raw bits; choose another name", name=name)
+    return DATA_TYPES.register(name, make, aliases=aliases, replace=replace)
 
 
 def parse_data_type(document: JSON, path: str) -> DataType:
@@ -116,5 +157,5 @@ def data_type_for(dtype: np.dtype[Any]) -> DataType:
     # one width of integers has two classes in NumPy (C's long and long long); its sized name leads to the usual one
     scalar = np.dtype(f"{dtype.kind}{dtype.itemsize}").type if dtype.kind in "iu" else dtype.type
     if scalar not in NUMPY_TYPES:
-        raise MetadataError(f"Zarr arrays of {dtype} are not supported; azarr has {', '.join(DATA_TYPES)} and r8, r16, …")
+        raise MetadataError(f"Zarr arrays of {dtype} are not supported; azarr has {_known()}")
     return NUMPY_TYPES[scalar](native(dtype))

@@ -12,6 +12,7 @@ from typing import Any, Final
 import numpy as np
 
 from azarr.chunk_grids import RegularGrid
+from azarr.chunk_keys import SeparatedKeys
 from azarr.codecs.base import Codec
 from azarr.codecs.bytes import Bytes, MixedBytes
 from azarr.codecs.transpose import Transpose
@@ -136,8 +137,9 @@ def _serialize_array(metadata: ArrayMetadata) -> dict[str, JSON]:
         raise inexpressible("storage_transformers")
     if not isinstance(metadata.chunk_grid, RegularGrid):
         raise inexpressible("chunks of different lengths")
-    if metadata.chunk_key_encoding.name != "v2":
-        raise inexpressible(f"the chunk key encoding {metadata.chunk_key_encoding.name!r}")
+    keys = metadata.chunk_key_encoding
+    if not isinstance(keys, SeparatedKeys) or keys.name != "v2":
+        raise inexpressible(f"the chunk key encoding {keys.name!r}")
     order, endian, codecs, compressor = v2_codecs.serialize(metadata.codecs, len(metadata.shape))
     elements = Elements(metadata.data_type, _stored_dtype(metadata, endian))
     dtype = v2_data_types.serialize_dtype(elements.stored)
@@ -152,7 +154,7 @@ def _serialize_array(metadata: ArrayMetadata) -> dict[str, JSON]:
         "fill_value": None if metadata.fill_value is None else v2_data_types.serialize_fill_value(metadata.fill_value, elements),
         "order": order,
         "filters": codecs or None,
-        "dimension_separator": metadata.chunk_key_encoding.separator,
+        "dimension_separator": keys.separator,
     }
 
 

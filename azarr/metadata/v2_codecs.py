@@ -14,7 +14,7 @@ from typing import Final, cast
 from azarr.codecs.base import ArrayToArrayCodec, ArrayToBytesCodec, Codec
 from azarr.codecs.blosc import SHUFFLES
 from azarr.codecs.bytes import Bytes
-from azarr.codecs.registry import codec_type
+from azarr.codecs.registry import CODECS
 from azarr.codecs.vlen import VariableLengthCodec
 from azarr.errors import MetadataError
 from azarr.types import JSON
@@ -45,6 +45,15 @@ def name_in_v3(codec_id: str) -> str:
     return _NAMES.get(codec_id, f"numcodecs.{codec_id}")
 
 
+def id_in_v2(codec: type[Codec]) -> str | None:
+    """The id in v2 of codecs of this class; ``None`` where v2 does not have them."""
+    if codec.name in _IDS or codec.name.startswith("numcodecs."):
+        return _IDS.get(codec.name, codec.name.removeprefix("numcodecs."))
+    registered = [name for entry in CODECS.entries if entry.value is codec for name in entry.names]
+    candidates = (name for name in (*registered, f"numcodecs.{codec.name}") if name.startswith("numcodecs."))
+    return next((name.removeprefix("numcodecs.") for name in candidates if CODECS.get(name) is codec), None)
+
+
 def translate(documents: Sequence[JSON], endian: str | None, path: str) -> list[JSON]:
     """The v3 codecs for filters and a compressor of v2, in the order in which they encode chunks whose byte order is ``endian``."""
     codecs: list[JSON] = []
@@ -56,7 +65,7 @@ def translate(documents: Sequence[JSON], endian: str | None, path: str) -> list[
             raise MetadataError(f"{path}: a filter or compressor must be an object with an id, not {document!r:.100}", path=path)
         name = name_in_v3(codec_id)
         configuration = {key: value for key, value in document.items() if key != "id"}
-        kind = codec_type(name) or Codec
+        kind = CODECS.get(name) or Codec
         if issubclass(kind, ArrayToArrayCodec):
             if place == len(codecs):
                 place += 1
@@ -115,9 +124,9 @@ def serialize(codecs: Sequence[Codec], ndim: int) -> tuple[str, JSON, list[JSON]
 
 def _serialize_codec(codec: Codec, endian: JSON) -> JSON:
     """The filter or compressor that ``codec`` is in v2."""
-    if codec.name not in _IDS and not codec.name.startswith("numcodecs."):
+    codec_id = id_in_v2(type(codec))
+    if codec_id is None:
         raise inexpressible(f"the codec {codec.name!r}")
-    codec_id = _IDS.get(codec.name, codec.name.removeprefix("numcodecs."))
     configuration = codec.configuration()
     if codec_id == "blosc":
         configuration["shuffle"] = SHUFFLES.index(cast("str", configuration["shuffle"]))

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import pytest
 
+import azarr
 from azarr import codecs
 from azarr.codecs import (
     Adler32,
@@ -13,6 +16,7 @@ from azarr.codecs import (
     BitRound,
     Blosc,
     Bytes,
+    BytesToBytesCodec,
     Bz2,
     CastValue,
     Categorize,
@@ -52,9 +56,9 @@ from azarr.codecs import (
     Zlib,
     Zstd,
 )
-from azarr.codecs.registry import CODECS, codec_type, parse_codec, parse_codecs, serialize_codec
+from azarr.codecs.registry import CODECS, parse_codec, parse_codecs, register_codec, serialize_codec
 from azarr.data_types import parse_data_type
-from azarr.errors import MetadataError, UnknownExtensionError
+from azarr.errors import MetadataError, RegistrationError, UnknownExtensionError
 from azarr.types import ChunkSpec
 
 SPEC = ChunkSpec((4, 6), np.dtype("i4"), np.int32(0))
@@ -111,15 +115,10 @@ EVERY = [
 
 def test_every_exported_codec_is_registered_under_its_name():
     exported = {each for name in codecs.__all__ if issubclass(each := getattr(codecs, name), Codec) and hasattr(each, "name")}
-    assert exported == set(CODECS.values())
+    assert exported == {entry.value for entry in CODECS.entries}
     for codec in exported:
-        assert CODECS[codec.name] is codec
+        assert CODECS.get(codec.name) is codec
     assert {type(codec) for codec in EVERY} == exported
-
-
-def test_the_registry_cannot_be_changed_by_accident():
-    with pytest.raises(TypeError):
-        CODECS["bytes"] = Zstd
 
 
 @pytest.mark.parametrize("codec", EVERY, ids=repr)
@@ -157,7 +156,7 @@ def test_names_that_other_writers_use(name, codec):
 )
 def test_configurations_in_the_words_of_numcodecs(name, configuration, codec):
     assert parse_codec({"name": name, "configuration": configuration}) == codec
-    assert codec_type(name) is type(codec) or name == "numcodecs.crc32c"
+    assert CODECS.get(name) is type(codec) or name == "numcodecs.crc32c"
 
 
 def test_an_id_is_dropped_only_where_numcodecs_leaves_it():
@@ -243,3 +242,105 @@ def test_errors_about_the_codecs_of_a_node_have_its_path(documents, kind, name):
     assert type(caught.value) is kind
     assert caught.value.path == "group/array"
     assert getattr(caught.value, "name", None) == name
+
+
+# Codecs of users
+
+
+@dataclass(frozen=True)
+class Inverted(BytesToBytesCodec):
+    """Every bit turned over."""
+
+    name: ClassVar[str] = "test.inverted"
+    mask: int = 255
+
+    @classmethod
+    def from_configuration(cls, configuration):
+        return cls(**configuration)
+
+    def configuration(self):
+        return {"mask": self.mask}
+
+    def encode(self, data):
+        return (np.frombuffer(data, np.uint8) ^ self.mask).tobytes()
+
+    def decode(self, data, limit):
+        del limit
+        return self.encode(data)
+
+    def encoded_size(self, nbytes):
+        return nbytes
+
+
+async def test_a_registered_codec_reads_and_writes():
+    store = azarr.MemoryStore()
+    with register_codec(Inverted, aliases=["numcodecs.inverted"]):
+        array = await azarr.create_array(store, shape=(10,), dtype="i4", compressors=["test.inverted", Inverted(1)])
+        await array.write(np.arange(10))
+        opened = await azarr.open_array(store)
+        assert opened.metadata.codecs[1:] == (Inverted(), Inverted(1))
+        np.testing.assert_array_equal(await opened.read(), np.arange(10))
+    with pytest.raises(UnknownExtensionError, match=r"unknown codec 'test\.inverted'"):
+        await azarr.open_array(store)
+
+
+async def test_an_alias_makes_it_one_of_v2():
+    store = azarr.MemoryStore()
+    with register_codec(Inverted, aliases=["numcodecs.upside-down"]):
+        array = await azarr.create_array(store, shape=(10,), dtype="i4", compressors=Inverted(7), zarr_format=2)
+        await array.write(np.arange(10))
+        assert json.loads(await store.get(".zarray"))["compressor"] == {"id": "upside-down", "mask": 7}
+        np.testing.assert_array_equal(await (await azarr.open_array(store)).read(), np.arange(10))
+
+
+async def test_a_codec_without_such_an_alias_is_not_one_of_v2():
+    with register_codec(Inverted), pytest.raises(MetadataError, match=r"Zarr v2 cannot express the codec 'test\.inverted'"):
+        await azarr.create_array(azarr.MemoryStore(), shape=4, dtype="i4", compressors=Inverted(), zarr_format=2)
+
+
+def test_a_codec_of_azarr_is_replaced_only_on_purpose():
+    class Louder(Inverted):
+        name = "zstd"
+
+    with pytest.raises(RegistrationError, match=r"'zstd' is that of azarr already .*Zstd.*replace=True") as caught:
+        register_codec(Louder)
+    assert caught.value.name == "zstd"
+    with register_codec(Louder, replace=True, aliases=["numcodecs.gzip"]):
+        assert parse_codec({"name": "zstd", "configuration": {"mask": 1}}) == Louder(1)
+        assert parse_codec({"name": "numcodecs.gzip", "configuration": {"mask": 1}}) == Louder(1)
+        assert parse_codec({"name": "numcodecs.zstd", "configuration": {"level": 1}}) == Zstd(1)
+    assert parse_codec({"name": "zstd", "configuration": {"level": 1}}) == Zstd(1)
+
+
+class Nameless(BytesToBytesCodec):
+    """Neither a name nor a way to decode."""
+
+    def encode(self, data):
+        return data
+
+
+class Incomplete(Nameless):
+    """A name, and no way to decode."""
+
+    name = "test.incomplete"
+
+
+class Kindless(Codec):
+    """A codec of no kind."""
+
+    name = "test.kindless"
+
+
+@pytest.mark.parametrize(
+    ("codec", "why"),
+    [
+        (Nameless, "Nameless lacks .*decode"),
+        (Incomplete, "Incomplete lacks configuration, decode, from_configuration"),
+        (Kindless, "needs a subclass of ArrayToArrayCodec, ArrayToBytesCodec, BytesToBytesCodec"),
+        (Zstd(), "needs a subclass of .* not Zstd"),
+        (None, "needs a subclass"),
+    ],
+)
+def test_what_is_no_codec_is_refused(codec, why):
+    with pytest.raises(TypeError, match=why):
+        register_codec(codec)

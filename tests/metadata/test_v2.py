@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from azarr.chunk_grids import RegularGrid
-from azarr.chunk_keys import ChunkKeyEncoding
+from azarr.chunk_keys import SeparatedKeys
 from azarr.errors import MetadataError, UnknownExtensionError
 from azarr.metadata import ArrayMetadata, GroupMetadata, v2, v3
 from azarr.types import Limits
@@ -71,7 +71,7 @@ def test_array():
     assert array.shape == (100, 50)
     assert array.data_type.name == "float32"
     assert array.chunk_grid == RegularGrid((100, 50), (10, 20))
-    assert array.chunk_key_encoding == ChunkKeyEncoding("v2", ".")
+    assert array.chunk_key_encoding == SeparatedKeys("v2", ".")
     assert array.fill_value == 0
     assert array.attributes == {"units": "K"}
     assert array.dimension_names is None
@@ -104,7 +104,7 @@ def test_optional_members():
 
 @pytest.mark.parametrize("separator", [".", "/"])
 def test_dimension_separator(separator):
-    assert parse(ARRAY | {"dimension_separator": separator}).chunk_key_encoding == ChunkKeyEncoding("v2", separator)
+    assert parse(ARRAY | {"dimension_separator": separator}).chunk_key_encoding == SeparatedKeys("v2", separator)
 
 
 @pytest.mark.parametrize("kind", ["b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8", "c8", "c16"])

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from azarr.chunk_grids import RegularGrid
-from azarr.chunk_keys import ChunkKeyEncoding
+from azarr.chunk_keys import SeparatedKeys
 from azarr.data_types import parse_data_type
 from azarr.errors import MetadataError, UnknownExtensionError
 from azarr.metadata import ArrayMetadata, GroupMetadata, v3
@@ -66,7 +66,7 @@ def test_array():
     assert array.shape == (10000, 1000)
     assert array.data_type == parse_data_type("float64", "")
     assert array.chunk_grid == RegularGrid((10000, 1000), (1000, 100))
-    assert array.chunk_key_encoding == ChunkKeyEncoding("default", "/")
+    assert array.chunk_key_encoding == SeparatedKeys("default", "/")
     assert np.isnan(array.fill_value)
     assert [codec.name for codec in array.codecs] == ["bytes", "gzip"]
     assert array.attributes == {"foo": 42}
@@ -93,7 +93,7 @@ def test_scalar_array():
 def test_short_hand_names():
     array = parse(ARRAY | {"data_type": {"name": "uint8"}, "fill_value": 0, "codecs": ["bytes"], "chunk_key_encoding": "v2"})
     assert array.data_type.name == "uint8"
-    assert array.chunk_key_encoding == ChunkKeyEncoding("v2", ".")
+    assert array.chunk_key_encoding == SeparatedKeys("v2", ".")
     assert [codec.name for codec in array.codecs] == ["bytes"]
 
 
