@@ -120,6 +120,8 @@ CODECS = [
     "Zfpy",
     "Zlib",
     "Zstd",
+    "from_numcodecs",
+    "from_zarr_python",
 ]
 
 MODULES = [azarr, azarr.codecs, azarr.telemetry, azarr.testing]

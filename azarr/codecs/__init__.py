@@ -14,6 +14,8 @@ from azarr.codecs.conditional import Conditional
 from azarr.codecs.crc32c import Crc32c
 from azarr.codecs.delta import Delta
 from azarr.codecs.fixedscaleoffset import FixedScaleOffset
+from azarr.codecs.from_numcodecs import from_numcodecs
+from azarr.codecs.from_zarr_python import from_zarr_python
 from azarr.codecs.gzip import Gzip
 from azarr.codecs.json2 import Json2
 from azarr.codecs.lz4 import Lz4
@@ -83,4 +85,6 @@ __all__ = [
     "Zfpy",
     "Zlib",
     "Zstd",
+    "from_numcodecs",
+    "from_zarr_python",
 ]

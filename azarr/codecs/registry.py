@@ -20,6 +20,7 @@ from azarr.codecs.conditional import Conditional
 from azarr.codecs.crc32c import Crc32c
 from azarr.codecs.delta import Delta
 from azarr.codecs.fixedscaleoffset import FixedScaleOffset
+from azarr.codecs.from_zarr_python import from_zarr_python, is_of_zarr_python
 from azarr.codecs.gzip import Gzip
 from azarr.codecs.json2 import Json2
 from azarr.codecs.lz4 import Lz4
@@ -80,6 +81,8 @@ _FROM_NUMCODECS: Mapping[tuple[str, type[Codec]], Callable[[Mapping[str, JSON]],
 
 def _accept(name: str, value: object) -> type[Codec]:
     """``value``, if it is the class of a codec that is complete."""
+    if is_of_zarr_python(value):
+        value = from_zarr_python(cast("type", value), name)
     kinds = ArrayToArrayCodec, ArrayToBytesCodec, BytesToBytesCodec
     if not isinstance(value, type) or not issubclass(value, kinds):
         raise TypeError(f"{name!r} needs a subclass of {', '.join(kind.__name__ for kind in kinds)}, not {value!r:.100}")
@@ -95,7 +98,7 @@ def _entry(codec: type[Codec]) -> Entry[type[Codec]]:
     return Entry((codec.name, *also), codec, OWN)
 
 
-CODECS: Registry[type[Codec]] = Registry("codec", map(_entry, _OWN), ("azarr.codecs",), _accept)
+CODECS: Registry[type[Codec]] = Registry("codec", map(_entry, _OWN), ("azarr.codecs", "zarr.codecs"), _accept)
 """Every codec by its names in v3 metadata; what v2 calls ``x`` is ``numcodecs.x`` there, unless v3 has a codec of that name itself."""
 
 
@@ -105,7 +108,7 @@ def register_codec(codec: type[Codec], *, aliases: Iterable[str] = (), replace: 
     Args:
         codec: A class derived from ``ArrayToArrayCodec``, ``ArrayToBytesCodec`` or ``BytesToBytesCodec``; one whose instances are
             immutable and can be pickled, because threads and processes share them.
-        aliases: Further names. The alias ``numcodecs.x`` stands for the filter or compressor ``x`` of Zarr v2, which is then also written.
+        aliases: Further names. The alias ``numcodecs.x`` stands for the filter or compressor ``x`` of Zarr v2, as which it is written, too.
         replace: Put it before another codec of the same name instead of raising.
 
     Returns:

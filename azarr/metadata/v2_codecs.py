@@ -14,6 +14,7 @@ from typing import Final, cast
 from azarr.codecs.base import ArrayToArrayCodec, ArrayToBytesCodec, Codec
 from azarr.codecs.blosc import SHUFFLES
 from azarr.codecs.bytes import Bytes
+from azarr.codecs.foreign import ForeignCodec
 from azarr.codecs.registry import CODECS
 from azarr.codecs.vlen import VariableLengthCodec
 from azarr.errors import MetadataError
@@ -71,6 +72,8 @@ def translate(documents: Sequence[JSON], endian: str | None, path: str) -> list[
                 place += 1
             endian = _without_byte_order(configuration, endian, codec_id, path)
         has_serializer = has_serializer or issubclass(kind, ArrayToBytesCodec)
+        if endian == "big" and issubclass(kind, ArrayToBytesCodec) and issubclass(kind, ForeignCodec):
+            raise MetadataError(f"{path}: big-endian elements cannot go through the codec {codec_id!r}, which is not azarr's", path=path)
         if name == "numcodecs.blosc":
             configuration.pop("typesize", None)  # it is that of the elements
         if name == "numcodecs.shuffle":

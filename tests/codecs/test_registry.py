@@ -114,7 +114,8 @@ EVERY = [
 
 
 def test_every_exported_codec_is_registered_under_its_name():
-    exported = {each for name in codecs.__all__ if issubclass(each := getattr(codecs, name), Codec) and hasattr(each, "name")}
+    classes = [each for name in codecs.__all__ if isinstance(each := getattr(codecs, name), type)]
+    exported = {each for each in classes if issubclass(each, Codec) and hasattr(each, "name")}
     assert exported == {entry.value for entry in CODECS.entries}
     for codec in exported:
         assert CODECS.get(codec.name) is codec
