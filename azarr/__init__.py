@@ -28,6 +28,7 @@ from azarr.errors import (
     ZarrError,
 )
 from azarr.executors import InlineExecutor, ThreadExecutor
+from azarr.extensions import Extension, Supported, supported
 from azarr.group import AsyncGroup
 from azarr.hierarchy import create_array, create_group, create_hierarchy, open, open_array, open_group
 from azarr.registry import Registration
@@ -54,6 +55,7 @@ __all__ = [
     "ChunkStream",
     "CodecError",
     "Engine",
+    "Extension",
     "InlineExecutor",
     "LatencyStore",
     "Limits",
@@ -77,6 +79,7 @@ __all__ = [
     "StreamStats",
     "StreamTimeoutError",
     "Suffix",
+    "Supported",
     "Telemetry",
     "ThreadExecutor",
     "ThrottledError",
@@ -99,5 +102,6 @@ __all__ = [
     "register_data_type",
     "register_store",
     "save",
+    "supported",
     "telemetry",
 ]

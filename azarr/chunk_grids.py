@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TypeAlias, cast
+from types import MappingProxyType
+from typing import Final, TypeAlias, cast
 
 from azarr.chunk_lengths import ChunkLengths, count_of, parse_chunk_lengths, start_of
 from azarr.errors import MetadataError, UnknownExtensionError
@@ -125,12 +126,12 @@ def parse_chunk_grid(document: JSON, shape: tuple[int, ...], path: str) -> Chunk
     if document.get("must_understand", True) is not True:
         raise MetadataError(f"{path}: chunk_grid must be understood; 'must_understand': false is not legal here", path=path)
     name, configuration = cast("str", document["name"]), document.get("configuration")
-    if name not in {"regular", "rectilinear"}:
-        raise UnknownExtensionError(f"{path}: unknown chunk grid {name!r}; azarr has 'regular' and 'rectilinear'", path=path, name=name)
+    if name not in CHUNK_GRIDS:
+        raise UnknownExtensionError(f"{path}: unknown chunk grid {name!r:.100}; azarr has {', '.join(CHUNK_GRIDS)}", path=path, name=name)
     if not isinstance(configuration, Mapping):
         raise MetadataError(f"{path}: chunk_grid.configuration must be an object, not {configuration!r:.100}", path=path)
     try:
-        return _parse_regular(configuration, shape) if name == "regular" else _parse_rectilinear(configuration, shape)
+        return CHUNK_GRIDS[name](configuration, shape)
     except MetadataError as error:
         raise MetadataError(f"{path}: {error}", path=path) from None
 
@@ -151,3 +152,9 @@ def _parse_rectilinear(configuration: Mapping[str, JSON], shape: tuple[int, ...]
     if not isinstance(chunk_shapes, list | tuple):
         raise MetadataError(f"chunk_grid.configuration.chunk_shapes must be a list, not {chunk_shapes!r:.100}")
     return RectilinearGrid(shape, tuple(parse_chunk_lengths(each) for each in chunk_shapes))
+
+
+CHUNK_GRIDS: Final[Mapping[str, Callable[[Mapping[str, JSON], tuple[int, ...]], ChunkGrid]]] = MappingProxyType(
+    {"regular": _parse_regular, "rectilinear": _parse_rectilinear}
+)
+"""How each grid is made of its ``configuration``, for an array of a shape. They are not for plug-ins, as plans of reading know them all."""

@@ -14,6 +14,7 @@ FLOORS = {
     "azarr": 5,
     "azarr.types": 0,
     "azarr.errors": 0,
+    "azarr.extras": 0,
     "azarr.plugins": 0,
     "azarr.registry": 0,
     "azarr.telemetry": 0,
@@ -52,6 +53,7 @@ FLOORS = {
     "azarr.hierarchy": 4,
     "azarr.conversion": 4,
     "azarr.transfer": 4,
+    "azarr.extensions": 4,
     "azarr.integrations": 5,
     "azarr.testing": 6,  # beside the house: nothing in it imports this
 }

@@ -251,3 +251,15 @@ def test_a_scheme_without_a_plugin_is_unknown(install):
     install("tiny", POINTS, tiny_plugin=CODE)
     with pytest.raises(StoreError, match="no store for 'small' URLs, and no plug-in has one"):
         open_store("small://x")
+
+
+def test_plugins_are_listed_whether_they_are_loaded_or_not(install):
+    install("tiny", POINTS, tiny_plugin=CODE)
+    waiting = {each.name: each for each in azarr.supported() if each.source == "tiny 1.2"}
+    assert waiting.keys() == {"tiny.inverted", "numcodecs.tiny.inverted", "tiny.id", "tiny.flat", "tiny"}
+    assert not any(each.loaded for each in waiting.values())
+    assert "tiny_plugin" not in sys.modules
+    assert "tiny 1.2, not loaded yet" in str(azarr.supported("codec"))
+    parse_codec("tiny.inverted")
+    found = [each for each in azarr.supported("codec") if each.name == "tiny.inverted"]
+    assert [(each.kind, each.loaded, each.in_v2) for each in found] == [("bytes-to-bytes codec", True, "tiny.inverted")]

@@ -24,6 +24,7 @@ NAMES = [
     "ChunkStream",
     "CodecError",
     "Engine",
+    "Extension",
     "InlineExecutor",
     "LatencyStore",
     "Limits",
@@ -47,6 +48,7 @@ NAMES = [
     "StreamStats",
     "StreamTimeoutError",
     "Suffix",
+    "Supported",
     "Telemetry",
     "ThreadExecutor",
     "ThrottledError",
@@ -69,6 +71,7 @@ NAMES = [
     "register_data_type",
     "register_store",
     "save",
+    "supported",
     "telemetry",
 ]
 

@@ -13,6 +13,7 @@ from typing import ClassVar, Self, cast
 import numpy as np
 
 from azarr.errors import CodecError, MetadataError
+from azarr.extras import Extra
 from azarr.types import JSON, Array, Buffer, ChunkSpec
 
 
@@ -21,6 +22,9 @@ class Codec(ABC):
 
     name: ClassVar[str]
     """The name in v3 metadata."""
+
+    extra: ClassVar[Extra | None] = None
+    """What has to be installed besides azarr to encode and decode."""
 
     nested: ClassVar[frozenset[str]] = frozenset()
     """The members of its configuration that are lists of codecs; they are parsed before ``from_configuration`` sees them."""

@@ -15,8 +15,8 @@ import numpy as np
 
 from azarr.codecs.base import ArrayToBytesCodec, check_keys, integer
 from azarr.codecs.damage import damaged
-from azarr.codecs.extras import extra
 from azarr.errors import CodecError, MetadataError
+from azarr.extras import Extra
 from azarr.types import JSON, Array, Buffer, ChunkSpec
 
 _MODES: Final = ("auto", "classic")
@@ -27,7 +27,7 @@ _DTYPES: Final = frozenset({"int16", "int32", "int64", "uint16", "uint32", "uint
 
 @cache
 def _library() -> ModuleType:
-    return extra("pcodec", "pcodec", Pcodec.name)
+    return Pcodec.extra.module(Pcodec.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,7 @@ class Pcodec(ArrayToBytesCodec):
     """Numbers compressed by their distribution. ``level`` runs from 0 to 12; the rest is how pcodec looks for patterns."""
 
     name: ClassVar[str] = "numcodecs.pcodec"
+    extra: ClassVar[Extra] = Extra("pcodec", "pcodec")
     level: int = 8
     mode_spec: Literal["auto", "classic"] = "auto"
     delta_spec: Literal["auto", "none", "no_op", "try_consecutive", "try_lookback"] = "auto"

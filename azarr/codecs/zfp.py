@@ -17,9 +17,9 @@ import numpy as np
 
 from azarr.codecs.base import ArrayToBytesCodec, check_keys, integer
 from azarr.codecs.damage import damaged
-from azarr.codecs.extras import extra
 from azarr.codecs.numpy_filter import number
 from azarr.errors import CodecError, MetadataError
+from azarr.extras import Extra
 from azarr.types import JSON, Array, Buffer, ChunkSpec
 
 Mode = Literal["reversible", "fixed_accuracy", "fixed_rate", "fixed_precision"]
@@ -36,11 +36,13 @@ _TYPES: Final = {1: "int32", 2: "int64", 3: "float32", 4: "float64"}
 
 @cache
 def _library(codec: str) -> ModuleType:
-    return extra("zfpy", "zfp", codec)
+    return _ZfpStream.extra.module(codec)
 
 
 class _ZfpStream(ArrayToBytesCodec):
     """What both codecs share: the compression with a mode and its parameter, and how elements become what zfp compresses."""
+
+    extra: ClassVar[Extra] = Extra("zfpy", "zfp")
 
     @property
     @abstractmethod

@@ -19,7 +19,10 @@ from azarr.data_types.base import DataType
 from azarr.data_types.float_format import FloatFormat
 from azarr.data_types.numeric import Complex, Float, Integer, check_range
 from azarr.errors import UnknownExtensionError, WriteError
+from azarr.extras import Extra
 from azarr.types import Array, FillValue
+
+ML: Final = Extra("ml_dtypes", "ml")
 
 WIDTHS: Final[Mapping[str, int]] = MappingProxyType(
     {"int2": 2, "uint2": 2, "int4": 4, "uint4": 4, "float4_e2m1fn": 4, "float6_e2m3fn": 6, "float6_e3m2fn": 6}
@@ -138,9 +141,9 @@ class SmallComplex(Complex):
 def ml_dtype(name: str) -> np.dtype[Any]:
     """The NumPy data type ``name`` of ml_dtypes; ``UnknownExtensionError`` where that is not installed, or too old to have it."""
     try:
-        return cast("np.dtype[Any]", np.dtype(getattr(importlib.import_module("ml_dtypes"), name)))
+        return cast("np.dtype[Any]", np.dtype(getattr(importlib.import_module(ML.package), name)))
     except (ImportError, AttributeError):
-        raise UnknownExtensionError(f'data type {name!r} needs a recent ml_dtypes: pip install "azarr[ml]"', name=name) from None
+        raise UnknownExtensionError(f'data type {name!r} needs a recent {ML.package}: pip install "azarr[{ML.name}]"', name=name) from None
 
 
 @cache

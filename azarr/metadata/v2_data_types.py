@@ -199,6 +199,27 @@ def _number(document: JSON, data_type: DataType) -> JSON:
 
 # From v3 to v2
 
+_FORMS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "numpy.datetime64": "M8[<unit>]",
+        "numpy.timedelta64": "m8[<unit>]",
+        "fixed_length_utf32": "U<n>",
+        "null_terminated_bytes": "S<n>",
+        "raw_bytes": "V<n>",
+        "r<N>": "V<n>",
+        "struct": "a list of fields",
+        "string": "|O",
+        "bytes": "|O",
+        **{data_type.name: data_type.dtype.str[1:] for data_type in CORE},
+        **{name: name for name in _NAMES},
+    }
+)
+
+
+def form_of(name: str) -> str | None:
+    """What ``dtype`` is in v2 for the data type ``name``, without its byte order; ``None`` where v2 does not have it."""
+    return _FORMS.get(name)
+
 
 def serialize_dtype(dtype: np.dtype[Any]) -> JSON:
     """The v2 ``dtype`` of elements that are stored as ``dtype``; ``MetadataError`` where v2 has none."""

@@ -178,7 +178,7 @@ def test_micro_has_several_spellings():
         assert parse(typed("numpy.datetime64", unit=unit, scale_factor=10)).dtype == np.dtype("M8[10us]")
 
 
-@pytest.mark.parametrize("name", [name for name in DATA_TYPES if name in NAMES])
+@pytest.mark.parametrize("name", [name for name in DATA_TYPES.names if name in NAMES])
 def test_small_types_are_known_by_name_and_by_dtype(name):
     data_type = parse(name)
     assert data_type.to_json() == data_type.name == name
@@ -259,7 +259,7 @@ json_values = st.recursive(
 
 @patient
 @given(
-    st.sampled_from(sorted(DATA_TYPES)),
+    st.sampled_from(sorted(DATA_TYPES.names)),
     json_values
     | st.dictionaries(st.sampled_from(["unit", "scale_factor", "length_bytes", "fields", "name", "configuration"]), json_values),
 )

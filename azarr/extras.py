@@ -1,0 +1,31 @@
+"""Packages that only some arrays need; they are imported by whoever first needs one."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from importlib.util import find_spec
+from types import ModuleType
+
+from azarr.errors import CodecError
+
+
+@dataclass(frozen=True, slots=True)
+class Extra:
+    """A ``package``, and the extra of azarr by whose ``name`` pip installs it."""
+
+    package: str
+    name: str
+
+    @property
+    def installed(self) -> bool:
+        """Whether the package is there; found out without importing it."""
+        return find_spec(self.package) is not None
+
+    def module(self, codec: str) -> ModuleType:
+        """The package, for ``codec``; ``CodecError`` says which extra brings it."""
+        try:
+            return importlib.import_module(self.package)
+        except ImportError as error:
+            message = f'needs the package {self.package}, which cannot be imported ({error}); pip install "azarr[{self.name}]"'
+            raise CodecError(message, codec=codec) from error
