@@ -23,10 +23,10 @@ class RegularGrid:
     def __post_init__(self) -> None:
         if len(self.chunk_shape) != len(self.shape):
             raise MetadataError(
-                f"chunk shape {self.chunk_shape} has {len(self.chunk_shape)} dimensions where the array has {len(self.shape)}"
+                f"chunk shape {self.chunk_shape!s:.100} has {len(self.chunk_shape)} dimensions where the array has {len(self.shape)}"
             )
         if any(length < 1 for length in self.chunk_shape):
-            raise MetadataError(f"chunk shape {self.chunk_shape} must be at least 1 in every dimension")
+            raise MetadataError(f"chunk shape {self.chunk_shape!s:.100} must be at least 1 in every dimension")
 
     @property
     def chunk_lengths(self) -> tuple[int, ...]:

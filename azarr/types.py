@@ -56,6 +56,9 @@ class Listing:
     prefixes: tuple[str, ...]
 
 
+MAX_NDIM = 63 if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else 31
+"""Dimensions of an array at most: one less than NumPy has, which chunks side by side and the index of a shard need."""
+
 CHUNK_NBYTES = 4 * 2**30
 """What one decoded chunk may take in memory, unless a user says otherwise."""
 
@@ -73,12 +76,14 @@ class Limits:
     """What azarr accepts from a store before it refuses, because metadata and chunks may be hostile.
 
     ``metadata_nbytes`` bounds one metadata document (16 MiB: a thousand times a usual one), ``ndim`` the dimensions of an
-    array (64, what NumPy holds), ``chunk_nbytes`` one decoded chunk (4 GiB, beyond which one chunk outgrows common machines). Elements
-    of variable length count with the bytes that they are encoded to.
+    array (``MAX_NDIM``), ``element_nbytes`` one element of a fixed size, and so the fill value that is made of a document
+    of a few bytes (16 MiB, as if it stood there in full), ``chunk_nbytes`` one decoded chunk (4 GiB, beyond which one chunk outgrows
+    common machines). Elements of variable length count with the bytes that they are encoded to.
     """
 
     metadata_nbytes: int = 16 * 2**20
-    ndim: int = 64
+    ndim: int = MAX_NDIM
+    element_nbytes: int = 16 * 2**20
     chunk_nbytes: int = CHUNK_NBYTES
 
     @property

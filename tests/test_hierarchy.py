@@ -204,6 +204,7 @@ async def test_what_is_beyond_the_limits_is_not_created():
         (azarr.Limits(metadata_nbytes=50), "Limits.metadata_nbytes"),
         (azarr.Limits(ndim=1), "2 dimensions where 1 are accepted"),
         (azarr.Limits(chunk_nbytes=95), "Limits.chunk_nbytes"),
+        (azarr.Limits(element_nbytes=3), "Limits.element_nbytes"),
     ],
 )
 async def test_what_is_beyond_the_limits_of_the_engine_is_refused(limits, message, zarr_format):

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from azarr.codecs.base import check_keys
-from azarr.codecs.numpy_filter import NumpyFilter, parse_dtype
+from azarr.codecs.numpy_filter import NumpyFilter, converted, parse_dtype
 from azarr.errors import MetadataError
 from azarr.types import JSON, Array, ChunkSpec
 
@@ -49,7 +49,7 @@ class AsType(NumpyFilter):
         return np.dtype(self.encode_dtype).newbyteorder("=")
 
     def apply(self, values: Array) -> Array:
-        return values.astype(self.encoded_dtype)
+        return converted(values, self.encoded_dtype)
 
     def restore(self, values: Array) -> Array:
-        return values.astype(self.decoded_dtype)
+        return converted(values, self.decoded_dtype)

@@ -134,7 +134,7 @@ def check_keys(codec: str, configuration: Mapping[str, JSON], known: frozenset[s
     """Raise ``MetadataError`` unless ``configuration`` has all ``required`` keys and none beyond ``known``."""
     unknown = configuration.keys() - known
     if unknown:
-        raise MetadataError(f"codec {codec!r} has no configuration {sorted(unknown)}; it takes {sorted(known)}")
+        raise MetadataError(f"codec {codec!r} has no configuration {sorted(unknown)!r:.200}; it takes {sorted(known)}")
     missing = required - configuration.keys()
     if missing:
         raise MetadataError(f"codec {codec!r} lacks the configuration {sorted(missing)}")
@@ -144,5 +144,5 @@ def integer(codec: str, configuration: Mapping[str, JSON], key: str, low: int, h
     """The whole number at ``key`` within ``low``..``high``, or ``default``; ``MetadataError`` for anything else."""
     value = configuration.get(key, default)
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise MetadataError(f"codec {codec!r}: {key} must be a whole number from {low} to {high}, not {value!r}")
+        raise MetadataError(f"codec {codec!r}: {key} must be a whole number from {low} to {high}, not {value!r:.100}")
     return value

@@ -30,7 +30,7 @@ class Bytes(ArrayToBytesCodec):
         check_keys(cls.name, configuration, frozenset({"endian"}))
         endian = configuration.get("endian")
         if endian not in ("little", "big", None):  # a tuple, as documents may hold what cannot be hashed
-            raise MetadataError(f"codec 'bytes': endian must be 'little' or 'big', not {endian!r}")
+            raise MetadataError(f"codec 'bytes': endian must be 'little' or 'big', not {endian!r:.100}")
         return cls(endian)
 
     def configuration(self) -> dict[str, JSON]:

@@ -16,6 +16,9 @@ from azarr.types import JSON, Array, ChunkSpec
 
 WHO: Final = "codec 'cast_value'"
 
+MAX_PAIRS: Final = 256
+"""Numbers that may be mapped one by one: all that a byte can be. Each of them costs a look at every element."""
+
 OutOfRange = Literal["clamp", "wrap"]
 Number: TypeAlias = int | float | str
 Pairs: TypeAlias = tuple[tuple[Number, Number], ...]
@@ -131,6 +134,8 @@ class CastValue(ArrayToArrayCodec):
 def _parse_pairs(document: JSON) -> Pairs:
     if not isinstance(document, list | tuple) or not all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in document):
         raise MetadataError(f"{WHO}: scalar_map must hold lists of pairs, not {document!r:.100}")
+    if len(document) > MAX_PAIRS:
+        raise MetadataError(f"{WHO}: scalar_map may map {MAX_PAIRS} numbers, not {len(document)}")
     pairs: list[Any] = [tuple(pair) for pair in document]
     if any(isinstance(item, bool) or not isinstance(item, int | float | str) for pair in pairs for item in pair):
         raise MetadataError(f"{WHO}: scalar_map must map numbers to numbers, not {document!r:.100}")

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from azarr.codecs.base import check_keys
-from azarr.codecs.numpy_filter import NumpyFilter, parse_dtype
+from azarr.codecs.numpy_filter import NumpyFilter, converted, parse_dtype
 from azarr.types import JSON, Array
 
 
@@ -40,8 +40,8 @@ class Delta(NumpyFilter):
 
     def apply(self, values: Array) -> Array:
         encoded = np.empty(values.shape, self.encoded_dtype)
-        encoded[:1] = values[:1]
-        encoded[1:] = np.diff(values)
+        encoded[:1] = converted(values[:1], self.encoded_dtype)
+        encoded[1:] = converted(np.diff(values), self.encoded_dtype)
         return encoded
 
     def restore(self, values: Array) -> Array:
@@ -49,4 +49,4 @@ class Delta(NumpyFilter):
         if dtype.kind == "b":  # the difference of truth values is whether they differ
             restored: Array = np.logical_xor.accumulate(values)
             return restored
-        return np.add.accumulate(values, dtype=dtype)
+        return np.add.accumulate(converted(values, dtype), dtype=dtype)

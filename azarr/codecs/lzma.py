@@ -17,6 +17,11 @@ from azarr.types import JSON, Buffer
 MEMORY_NBYTES: Final = 512 * 2**20
 """What a decoder may ask for: eight times what the strongest preset needs."""
 
+MAX_FILTERS: Final = 4
+"""What a chain of LZMA can have."""
+
+SMALL_NBYTES: Final = 2**16
+_WITH_DICTIONARY: Final = (lzma.FILTER_LZMA1, lzma.FILTER_LZMA2)
 _FILTER_KEYS: Final = frozenset({"id", "preset", "dict_size", "lc", "lp", "pb", "mode", "nice_len", "mf", "depth", "dist", "start_offset"})
 _FORMATS: Final = (lzma.FORMAT_XZ, lzma.FORMAT_ALONE, lzma.FORMAT_RAW)
 
@@ -45,9 +50,10 @@ class Lzma(BytesToBytesCodec):
             integer(self.name, numbers, "preset", 0, 9 | lzma.PRESET_EXTREME)
         if self.format == lzma.FORMAT_RAW and self.filters is None:
             raise MetadataError("codec 'numcodecs.lzma': format 3 (raw) needs filters, as its bytes do not say how to decode them")
-        if self.format == lzma.FORMAT_RAW:
+        if self.format == lzma.FORMAT_RAW and self.filters is not None:
+            small = [_with_small_dictionary(dict(each)) for each in self.filters]
             try:
-                self._decoder()
+                lzma.LZMADecompressor(self.format, filters=small)
             except (lzma.LZMAError, ValueError, TypeError, OverflowError, MemoryError) as error:
                 raise MetadataError(f"codec 'numcodecs.lzma': filters {self.filters!r:.100} are not a chain of LZMA ({error})") from None
 
@@ -81,9 +87,18 @@ class Lzma(BytesToBytesCodec):
         return partial(lzma.LZMADecompressor, self.format, memlimit=MEMORY_NBYTES)
 
 
+def _with_small_dictionary(options: dict[str, int]) -> dict[str, int]:
+    """The options of a filter, to see whether they are legal without the memory that they ask for."""
+    if options["id"] not in _WITH_DICTIONARY:
+        return options
+    return {**options, "dict_size": min(options.get("dict_size", SMALL_NBYTES), SMALL_NBYTES)}
+
+
 def _parse_filters(document: JSON) -> tuple[Filter, ...] | None:
     if document is None:
         return None
+    if isinstance(document, list | tuple) and len(document) > MAX_FILTERS:
+        raise MetadataError(f"codec 'numcodecs.lzma': filters may have {MAX_FILTERS} filters, not {len(document)}")
     if not isinstance(document, list | tuple) or not all(isinstance(each, Mapping) and "id" in each for each in document):
         raise MetadataError(f"codec 'numcodecs.lzma': filters must be a list of objects with an id, not {document!r:.100}")
     filters = tuple(tuple((str(key), value) for key, value in each.items()) for each in cast("list[dict[str, int]]", document))

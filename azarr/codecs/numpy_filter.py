@@ -66,8 +66,8 @@ class NumpyFilter(ArrayToArrayCodec):
     def decode(self, chunk: Array, spec: ChunkSpec) -> Array:
         values = np.ascontiguousarray(chunk, self.encoded_dtype).reshape(-1)
         with np.errstate(all="ignore"):
-            restored = self.restore(values)
-        return np.ascontiguousarray(restored, self.decoded_dtype).view(spec.dtype).reshape(spec.shape)
+            restored = converted(self.restore(values), self.decoded_dtype)
+        return np.ascontiguousarray(restored).view(spec.dtype).reshape(spec.shape)
 
 
 def parse_dtype(codec: str, configuration: Mapping[str, JSON], key: str, default: str | None = None) -> str:
@@ -91,6 +91,15 @@ def number(codec: str, configuration: Mapping[str, JSON], key: str) -> int | flo
     return value
 
 
+def converted(values: Array, dtype: np.dtype[Any]) -> Array:
+    """``values`` as elements of ``dtype``, however far from it; of complex numbers that become real ones, the real part.
+
+    NumPy does the same, and warns.
+    """
+    real = values.real if values.dtype.kind == "c" and dtype.kind != "c" else values
+    return real.astype(dtype, copy=False)
+
+
 def converted_fill(fill_value: np.generic, dtype: np.dtype[Any]) -> np.generic:
     """The fill value behind a filter: the same number where ``dtype`` has it, otherwise zero.
 
@@ -99,8 +108,8 @@ def converted_fill(fill_value: np.generic, dtype: np.dtype[Any]) -> np.generic:
     """
     with np.errstate(all="ignore"):
         try:
-            converted = np.asarray(fill_value).astype(dtype)
-            same = bool(converted == fill_value) or bool(converted != converted)  # noqa: PLR0124 - NaN
+            fill = converted(np.asarray(fill_value), dtype)
+            same = bool(fill == fill_value) or bool(fill != fill)  # noqa: PLR0124 - NaN
         except (TypeError, ValueError):
             same = False
-    return cast("np.generic", (converted if same else np.zeros((), dtype))[()])
+    return cast("np.generic", (fill if same else np.zeros((), dtype))[()])

@@ -122,6 +122,10 @@ def register_codec(codec: type[Codec], *, aliases: Iterable[str] = (), replace: 
     return CODECS.register(getattr(codec, "name", ""), codec, aliases=aliases, replace=replace)
 
 
+MAX_CODECS = 64
+"""Codecs that an array may have, those inside other codecs included: many times what is of any use."""
+
+
 def parse_codec(document: JSON) -> Codec | None:
     """The codec that one entry of ``codecs`` describes; ``None`` where it is unknown and need not be understood."""
     if isinstance(document, str):
@@ -130,9 +134,9 @@ def parse_codec(document: JSON) -> Codec | None:
         raise MetadataError(f"a codec must be a name, or an object with a name, not {document!r:.100}")
     name, configuration = str(document["name"]), document.get("configuration", {})
     if not isinstance(configuration, Mapping):
-        raise MetadataError(f"codec {name!r}: configuration must be an object, not {configuration!r:.100}")
+        raise MetadataError(f"codec {name!r:.100}: configuration must be an object, not {configuration!r:.100}")
     if unknown := document.keys() - {"name", "configuration", "must_understand"}:
-        raise MetadataError(f"codec {name!r} has unknown members {sorted(unknown)}")
+        raise MetadataError(f"codec {name!r:.100} has unknown members {sorted(unknown)!r:.200}")
     if name.startswith("numcodecs."):
         configuration = {key: value for key, value in configuration.items() if key != "id"}  # some writers leave it in
     codec = CODECS.get(name)
@@ -141,13 +145,16 @@ def parse_codec(document: JSON) -> Codec | None:
         return _FROM_NUMCODECS.get((name, codec), codec.from_configuration)({**configuration, **inner})
     if document.get("must_understand", True) is False:
         return None
-    raise UnknownExtensionError(f"unknown codec {name!r}; azarr has {sorted(CODECS.names)}, and no plug-in has it", name=name)
+    raise UnknownExtensionError(f"unknown codec {name!r:.100}; azarr has {sorted(CODECS.names)}, and no plug-in has it", name=name)
 
 
 def _parse_nested(name: str, key: str, documents: JSON) -> Any:
     if not isinstance(documents, list | tuple):
         raise MetadataError(f"codec {name!r}: {key} must be a list of codecs, not {documents!r:.100}")
-    return tuple(codec for document in documents if (codec := parse_codec(document)) is not None)
+    codecs = tuple(codec for document in documents[: MAX_CODECS + 1] if (codec := parse_codec(document)) is not None)
+    if len(documents) > MAX_CODECS or _count(codecs) > MAX_CODECS:
+        raise MetadataError(f"there are more than the {MAX_CODECS} codecs that are accepted")
+    return codecs
 
 
 def parse_codecs(documents: Sequence[JSON], spec: ChunkSpec, path: str) -> tuple[Codec, ...]:
@@ -157,7 +164,13 @@ def parse_codecs(documents: Sequence[JSON], spec: ChunkSpec, path: str) -> tuple
     except UnknownExtensionError as error:
         raise UnknownExtensionError(f"{path}: {error}", path=path, name=error.name) from None
     except MetadataError as error:
-        raise MetadataError(f"{path}: {error}", path=path) from None
+        # cut, as some tell of a data type that may have thousands of fields
+        raise MetadataError(f"{path}: {error!s:.1000}", path=path) from None
+
+
+def _count(codecs: Sequence[Codec]) -> int:
+    """How many codecs these are, with those inside them."""
+    return len(codecs) + sum(_count(getattr(codec, key)) for codec in codecs for key in codec.nested)
 
 
 def serialize_codec(codec: Codec) -> dict[str, JSON]:

@@ -10,7 +10,7 @@ from typing import ClassVar, Self
 
 from azarr.codecs.base import ArrayToArrayCodec, check_keys
 from azarr.errors import MetadataError
-from azarr.types import JSON, Array, ChunkSpec
+from azarr.types import JSON, MAX_NDIM, Array, ChunkSpec
 
 AUTO = -1
 """Stands for the length that makes the number of elements right."""
@@ -24,12 +24,14 @@ class Reshape(ArrayToArrayCodec):
     shape: tuple[int | tuple[int, ...], ...]
 
     def __post_init__(self) -> None:
+        if len(self.shape) > MAX_NDIM:
+            raise MetadataError(f"codec 'reshape': shape has {len(self.shape)} dimensions where {MAX_NDIM} are possible")
         lengths = [item for item in self.shape if isinstance(item, int)]
         dimensions = [dimension for item in self.shape if not isinstance(item, int) for dimension in item]
         if lengths.count(AUTO) > 1 or any(length < 1 and length != AUTO for length in lengths):
-            raise MetadataError(f"codec 'reshape': lengths in shape {self.shape} must be at least 1, or -1 once")
+            raise MetadataError(f"codec 'reshape': lengths in shape {self.shape!s:.100} must be at least 1, or -1 once")
         if any(dimension < 0 for dimension in dimensions) or any(a >= b for a, b in itertools.pairwise(dimensions)):
-            raise MetadataError(f"codec 'reshape': the input dimensions in shape {self.shape} must increase from one to the next")
+            raise MetadataError(f"codec 'reshape': the input dimensions in shape {self.shape!s:.100} must increase from one to the next")
 
     @classmethod
     def from_configuration(cls, configuration: Mapping[str, JSON]) -> Self:
@@ -48,7 +50,7 @@ class Reshape(ArrayToArrayCodec):
 
     def _shape(self, source: tuple[int, ...]) -> tuple[int, ...]:
         """The encoded shape of chunks of shape ``source``."""
-        error = MetadataError(f"codec 'reshape': chunks of shape {source} cannot become {self.shape}")
+        error = MetadataError(f"codec 'reshape': chunks of shape {source} cannot become {self.shape!s:.100}")
         lengths = []
         for item in self.shape:
             if isinstance(item, int):

@@ -64,7 +64,9 @@ class Sharding(ArrayToBytesCodec):
         if len(self.chunk_shape) != len(spec.shape) or any(
             outer % inner for outer, inner in zip(spec.shape, self.chunk_shape, strict=True)
         ):
-            raise MetadataError(f"codec 'sharding_indexed': inner chunks {self.chunk_shape} do not divide shards {spec.shape} evenly")
+            raise MetadataError(
+                f"codec 'sharding_indexed': inner chunks {self.chunk_shape!s:.100} do not divide shards {spec.shape} evenly"
+            )
         codecs = bind_codecs(self.codecs, replace(spec, shape=self.chunk_shape))
         bound = replace(self, codecs=codecs, index_codecs=bind_codecs(self.index_codecs, self._index_spec(spec)))
         if CodecPipeline(bound.index_codecs, self._index_spec(spec)).encoded_size is None:

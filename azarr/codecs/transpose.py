@@ -42,7 +42,7 @@ class Transpose(ArrayToArrayCodec):
             return replace(self, order=axes if self.order == "C" else axes[::-1])
         if sorted(self.order) != list(axes):
             raise MetadataError(
-                f"codec 'transpose': order {list(self.order)} is not a permutation of the {len(spec.shape)} axes of the chunk"
+                f"codec 'transpose': order {list(self.order)!s:.100} is not a permutation of the {len(spec.shape)} axes of the chunk"
             )
         return self
 

@@ -66,7 +66,7 @@ class Zstd(BytesToBytesCodec):
     def __post_init__(self) -> None:
         integer(self.name, {"level": self.level}, "level", -131072, 22)
         if not isinstance(self.checksum, bool):
-            raise MetadataError(f"codec 'zstd': checksum must be true or false, not {self.checksum!r}")
+            raise MetadataError(f"codec 'zstd': checksum must be true or false, not {self.checksum!r:.100}")
 
     @classmethod
     def from_configuration(cls, configuration: Mapping[str, JSON]) -> Self:

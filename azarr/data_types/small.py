@@ -9,7 +9,7 @@ import importlib
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from types import MappingProxyType
 from typing import Any, Final, cast
 
@@ -179,12 +179,14 @@ MAKERS = MappingProxyType({name: partial(small, name) for name in NAMES})
 """How each small type is made."""
 
 
-@cache
+@lru_cache(maxsize=64)
 def stored_bits(dtype: np.dtype[Any]) -> tuple[Array, Array] | None:
     """For every byte of an element, its significant bits, and the sign bit among them where that is not the highest of the byte.
 
     ``None`` where all bits are significant, as they are in all but the small types.
     """
+    if not _is_narrow(dtype):
+        return None
     significant = np.full(dtype.itemsize, 0xFF, np.uint8)
     sign = np.zeros(dtype.itemsize, np.uint8)
     if dtype.subdtype is not None:
@@ -195,7 +197,16 @@ def stored_bits(dtype: np.dtype[Any]) -> tuple[Array, Array] | None:
         field, offset = dtype.fields[name][:2]  # type: ignore[index]  # a data type with names has fields
         if (inner := stored_bits(field)) is not None:
             significant[offset : offset + field.itemsize], sign[offset : offset + field.itemsize] = inner
-    if dtype.names is None and dtype.name in WIDTHS:
+    if dtype.names is None:
         significant[0] = 2 ** WIDTHS[dtype.name] - 1
         sign[0] = 2 ** (WIDTHS[dtype.name] - 1) if dtype.name.startswith("int") else 0
-    return None if (significant == 0xFF).all() else (significant, sign)
+    return significant, sign
+
+
+def _is_narrow(dtype: np.dtype[Any]) -> bool:
+    """Whether elements have bits without significance in any of their parts."""
+    if dtype.subdtype is not None:
+        return _is_narrow(dtype.base)
+    if dtype.names is not None:
+        return any(_is_narrow(dtype.fields[name][0]) for name in dtype.names)  # type: ignore[index]  # it has fields
+    return dtype.name in WIDTHS

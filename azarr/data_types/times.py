@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, cast
 
 import numpy as np
 
@@ -85,7 +85,9 @@ class Time(DataType):
 
 
 def time_for(dtype: np.dtype[np.generic]) -> Time:
-    """The data type of times that NumPy describes as ``dtype``."""
+    """The data type of times that NumPy describes as ``dtype``; ``MetadataError`` for ticks of no length."""
+    if np.datetime_data(cast("Any", dtype))[1] < 1:  # NumPy takes them and divides by zero, which ends the process
+        raise MetadataError("a tick of time must be at least one of its unit, not 0")
     return Time("numpy.datetime64" if dtype.kind == "M" else "numpy.timedelta64", dtype)
 
 

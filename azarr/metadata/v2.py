@@ -39,7 +39,9 @@ def parse_array(
         members = v3.load(zarray, path, ".zarray", limits)
         v3.check_format(members, 2, path, ".zarray")
         v3.require(members, _REQUIRED, path, ".zarray")
+        v3.check_extent(members["dtype"], "dtype", path)
         elements = v2_data_types.parse_dtype(members["dtype"], _codecs_of(members, path), path)
+        v3.check_element(elements.data_type, path, limits)
         fill_value = v2_data_types.parse_fill_value(members["fill_value"], elements, path)
         array = v3.parse_array(_translate(members, elements, path, limits), path, limits, (elements.data_type, fill_value))
     except RecursionError:

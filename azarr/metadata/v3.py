@@ -13,13 +13,17 @@ from azarr.chunk_keys import parse_chunk_key_encoding
 from azarr.codecs.registry import parse_codecs, serialize_codec
 from azarr.data_types import DataType, parse_data_type
 from azarr.data_types.struct import Struct
+from azarr.data_types.variable import Optional
 from azarr.errors import MetadataError, UnknownExtensionError
 from azarr.metadata.model import SHAPES_CHECKED, ArrayMetadata, GroupMetadata
-from azarr.types import JSON, Buffer, ChunkSpec, FillValue, Limits
+from azarr.types import JSON, MAX_NDIM, Buffer, ChunkSpec, FillValue, Limits
 
 DEFAULT_LIMITS: Final = Limits()
 
 _REQUIRED: Final = ("shape", "data_type", "chunk_grid", "chunk_key_encoding", "fill_value", "codecs")
+_WORDS: Final = 2**14
+"""What a data type may have of strings, numbers, lists and objects: more than a structure of thousands of fields needs."""
+
 _GROUP: Final = frozenset({"zarr_format", "node_type", "attributes"})
 _ARRAY: Final = _GROUP | {*_REQUIRED, "dimension_names", "storage_transformers"}
 
@@ -54,7 +58,9 @@ def parse_array(
     """
     if elements is None:
         require(members, _REQUIRED, path, "zarr.json")
+        check_extent(members["data_type"], "data_type", path)
         data_type = parse_data_type(members["data_type"], path)
+        check_element(data_type, path, limits)
         elements = data_type, _parse_fill_value(members["fill_value"], data_type, members["codecs"], path)
     data_type, fill_value = elements
     extensions = _parse_extensions(members, _ARRAY, path)
@@ -114,9 +120,28 @@ def parse_shape(document: JSON, path: str, limits: Limits) -> tuple[int, ...]:
     """The shape that a list of whole numbers gives; ``MetadataError`` beyond what NumPy can count or ``limits`` allow."""
     if not isinstance(document, list | tuple) or not all(type(length) is int and 0 <= length < 2**63 for length in document):
         raise MetadataError(f"{path}: shape must be a list of whole numbers from 0 to 2^63 - 1, not {document!r:.100}", path=path)
-    if len(document) > limits.ndim:
-        raise MetadataError(f"{path}: shape has {len(document)} dimensions where {limits.ndim} are accepted", path=path)
+    if len(document) > (most := min(limits.ndim, MAX_NDIM)):
+        raise MetadataError(f"{path}: shape has {len(document)} dimensions where {most} are accepted", path=path)
     return tuple(cast("list[int]", document))
+
+
+def check_extent(document: JSON, name: str, path: str) -> None:
+    """Raise ``MetadataError`` where the member ``name`` describes elements with more words than any that are honest."""
+    waiting, found = [document], 0
+    while waiting:
+        part = waiting.pop()
+        waiting += part.values() if isinstance(part, Mapping) else part if isinstance(part, list | tuple) else ()
+        found += 1
+        if found + len(waiting) > _WORDS:
+            raise MetadataError(f"{path}: {name} has more than {_WORDS} names, numbers and lists; such structures are refused", path=path)
+
+
+def check_element(data_type: DataType, path: str, limits: Limits) -> None:
+    """Raise ``MetadataError`` where an element is larger than ``limits`` allow, before a fill value is made of it."""
+    item = data_type.item if isinstance(data_type, Optional) else data_type
+    if not item.dtype.hasobject and item.dtype.itemsize > limits.element_nbytes:
+        excess = f"{item.dtype.itemsize} bytes where {limits.element_nbytes} are accepted; raise Limits.element_nbytes to read them"
+        raise MetadataError(f"{path}: elements of the data type {data_type.name} have {excess}", path=path)
 
 
 def parse_attributes(document: JSON, path: str) -> Mapping[str, JSON]:

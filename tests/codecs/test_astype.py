@@ -24,6 +24,15 @@ def test_the_numbers_of_numcodecs(decode, encode):
     assert codec.resolve(spec).dtype == encode
 
 
+@pytest.mark.parametrize(("decode", "encode"), [("<c16", "<f4"), ("<f8", "<c8"), ("<c8", "<i2")])
+def test_complex_numbers_become_real_ones_without_a_warning(decode, encode):
+    chunk = np.array([1 + 2j, 3] if "c" in decode else [1, 3], decode)
+    codec = AsType(encode, decode)
+    spec = ChunkSpec(chunk.shape, chunk.dtype, chunk.dtype.type(1))
+    np.testing.assert_array_equal(codec.decode(codec.encode(chunk, spec), spec), chunk.real)
+    assert codec.resolve(spec).fill_value == 1
+
+
 def test_the_decoded_type_is_that_of_the_array_unless_it_is_given():
     spec = ChunkSpec((5,), np.dtype("f8"), np.float64(0))
     assert AsType.from_configuration({"encode_dtype": "float32"}).bind(spec) == AsType("<f4", "<f8")

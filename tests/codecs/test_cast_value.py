@@ -250,6 +250,7 @@ def _data_type(name):
         {"data_type": "int8", "scalar_map": []},
         {"data_type": "int8", "scalar_map": {"both": []}},
         {"data_type": "int8", "scalar_map": {"encode": [1]}},
+        {"data_type": "int8", "scalar_map": {"encode": [[1, 1]] * 257}},
         {"data_type": "int8", "scalar_map": {"encode": [[1, 2, 3]]}},
         {"data_type": "int8", "scalar_map": {"encode": [[1, None]]}},
         {"data_type": "int8", "scalar_map": {"encode": [[True, 1]]}},

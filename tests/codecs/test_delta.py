@@ -84,3 +84,11 @@ def test_wrong_configurations_are_refused(wrong):
 @pytest.mark.parametrize("dtype", ["int32", "i4", "<i4", "=i4"])
 def test_data_types_in_other_words(dtype):
     assert Delta.from_configuration({"dtype": dtype}) == Delta("<i4", "<i4")
+
+
+@pytest.mark.parametrize(("dtype", "astype"), [("<c8", "<f4"), ("<f4", "<c8"), ("|i1", "<c16")])
+def test_complex_numbers_become_real_ones_without_a_warning(dtype, astype):
+    chunk = np.array([1, 5, 3], dtype)
+    codec = Delta(dtype, astype)
+    np.testing.assert_array_equal(codec.decode(codec.encode(chunk, spec_of(chunk)), spec_of(chunk)), chunk)
+    assert codec.resolve(spec_of(chunk)).fill_value == 0

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import lzma
+import tracemalloc
 
 import numcodecs
 import pytest
@@ -66,6 +67,7 @@ def test_a_stream_that_ends_too_early_is_damaged():
         {"level": 1},
         {"format": 3},
         {"format": 3, "filters": []},
+        {"filters": [{"id": 33, "preset": 1}] * 5},
         {"format": 3, "filters": [{"id": 999}]},
         {"filters": "lzma2"},
         {"filters": [33]},
@@ -84,3 +86,12 @@ def test_wrong_configurations_are_refused(wrong):
 def test_a_chain_that_cannot_encode_is_an_error_that_says_so():
     with pytest.raises(CodecError, match="change the configuration"):
         Lzma(1, preset=1, filters=((("id", 33),),)).encode(DATA)
+
+
+def test_a_configuration_costs_no_memory():
+    tracemalloc.start()
+    Lzma.from_configuration({"format": 3, "filters": [{"id": 33, "dict_size": 2**29}]})
+    Lzma.from_configuration({"format": 3, "filters": [{"id": 33, "preset": 9}]})
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 2**20

@@ -56,7 +56,7 @@ from azarr.codecs import (
     Zlib,
     Zstd,
 )
-from azarr.codecs.registry import CODECS, parse_codec, parse_codecs, register_codec, serialize_codec
+from azarr.codecs.registry import CODECS, MAX_CODECS, parse_codec, parse_codecs, register_codec, serialize_codec
 from azarr.data_types import parse_data_type
 from azarr.errors import MetadataError, RegistrationError, UnknownExtensionError
 from azarr.types import ChunkSpec
@@ -243,6 +243,15 @@ def test_errors_about_the_codecs_of_a_node_have_its_path(documents, kind, name):
     assert type(caught.value) is kind
     assert caught.value.path == "group/array"
     assert getattr(caught.value, "name", None) == name
+
+
+def test_an_array_has_so_many_codecs_and_no_more():
+    spec = ChunkSpec((4,), np.dtype("u1"), np.uint8(0))
+    assert len(parse_codecs(["bytes", *["crc32c"] * (MAX_CODECS - 1)], spec, "/a")) == MAX_CODECS
+    inner = {"name": "conditional", "configuration": {"codecs": ["crc32c"] * (MAX_CODECS // 2)}}
+    for documents in (["bytes", *["crc32c"] * MAX_CODECS], ["bytes", inner, inner]):
+        with pytest.raises(MetadataError, match="/a: there are more than the 64 codecs"):
+            parse_codecs(documents, spec, "/a")
 
 
 # Codecs of users

@@ -53,7 +53,9 @@ def test_what_does_not_fit_is_refused(shape):
         Reshape.from_configuration({"shape": shape}).bind(SPEC)
 
 
-@pytest.mark.parametrize("shape", [None, "120", [0], [-2], [-1, -1], [1.0], [True], [[0, 0]], [[1], [0]], [[-1]], [["x"]], [[[0]]], [None]])
+@pytest.mark.parametrize(
+    "shape", [None, "120", [0], [-2], [-1, -1], [1.0], [True], [[0, 0]], [[1], [0]], [[-1]], [["x"]], [[[0]]], [None], [1] * 64]
+)
 def test_wrong_configurations_are_refused(shape):
     with pytest.raises(MetadataError, match="reshape"):
         Reshape.from_configuration({"shape": shape})

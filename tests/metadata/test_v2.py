@@ -137,6 +137,18 @@ def test_unknown_dtypes_are_named(dtype):
     assert refused(ARRAY | {"dtype": dtype}, "unknown dtype .* azarr has b1, c16", UnknownExtensionError).name == str(dtype)
 
 
+@pytest.mark.parametrize("dtype", ["<m8[0s]", ">M8[0ns]", "<m8[0generic]", [["a", "<m8[0D]"]]])
+def test_ticks_of_no_length_are_refused(dtype):
+    refused(ARRAY | {"dtype": dtype, "fill_value": None, "compressor": None}, "a tick of time must be at least one of its unit")
+
+
+def test_the_size_and_the_extent_of_elements_are_limited():
+    document = ARRAY | {"dtype": [["a", "<i4", [250]]], "fill_value": None}
+    assert parse(document, element_nbytes=1000).data_type.dtype.itemsize == 1000
+    refused(document, "raise Limits.element_nbytes", element_nbytes=999)
+    refused(ARRAY | {"dtype": [[str(number), "|i1"] for number in range(6000)]}, "dtype has more than 16384 names")
+
+
 def test_order_f_is_a_transpose():
     members = {"shape": [4, 4, 4], "chunks": [1, 2, 3], "order": "F", "compressor": None}
     assert translated(**members) == [

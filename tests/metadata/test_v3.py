@@ -15,7 +15,7 @@ from azarr.chunk_keys import SeparatedKeys
 from azarr.data_types import parse_data_type
 from azarr.errors import MetadataError, UnknownExtensionError
 from azarr.metadata import ArrayMetadata, GroupMetadata, v3
-from azarr.types import ChunkSpec, Limits
+from azarr.types import MAX_NDIM, ChunkSpec, Limits
 
 patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine is no failure
 
@@ -192,10 +192,43 @@ def test_shape(value):
 
 
 def test_dimensions_are_limited():
-    grid = {"name": "regular", "configuration": {"chunk_shape": [1] * 65}}
-    document = without(ARRAY, "dimension_names") | {"shape": [1] * 65, "chunk_grid": grid}
-    refused(document, "shape has 65 dimensions where 64 are accepted")
-    assert len(parse(document, ndim=65).shape) == 65
+    def document(ndim):
+        grid = {"name": "regular", "configuration": {"chunk_shape": [1] * ndim}}
+        return without(ARRAY, "dimension_names") | {"shape": [1] * ndim, "chunk_grid": grid}
+
+    assert len(parse(document(MAX_NDIM)).shape) == MAX_NDIM
+    for limit in (MAX_NDIM, MAX_NDIM + 1, 1000):  # NumPy has no more
+        refused(document(MAX_NDIM + 1), f"shape has {MAX_NDIM + 1} dimensions where {MAX_NDIM} are accepted", ndim=limit)
+    refused(document(3), "shape has 3 dimensions where 2 are accepted", ndim=2)
+
+
+@pytest.mark.parametrize(
+    ("data_type", "fill_value"),
+    [
+        ("r8000", [0] * 1000),
+        ({"name": "null_terminated_bytes", "configuration": {"length_bytes": 1000}}, ""),
+        ({"name": "struct", "configuration": {"fields": [{"name": "a", "data_type": "r8000"}]}}, {"a": [0] * 1000}),
+    ],
+)
+def test_element_sizes_are_limited(data_type, fill_value):
+    document = ARRAY | {"data_type": data_type, "fill_value": fill_value, "codecs": ["bytes"]}
+    assert parse(document, element_nbytes=1000).data_type.dtype.itemsize == 1000
+    refused(document, "have 1000 bytes where 999 are accepted; raise Limits.element_nbytes", element_nbytes=999)
+
+
+def test_sizes_of_elements_that_may_be_missing_are_limited():
+    mask = {"name": "optional", "configuration": {"mask_codecs": ["packbits"], "data_codecs": ["bytes"]}}
+    document = ARRAY | {"data_type": {"name": "optional", "configuration": {"name": "r8000"}}, "fill_value": None, "codecs": [mask]}
+    assert parse(document, element_nbytes=1000).fill_value is None
+    refused(document, "have 1000 bytes where 999 are accepted", element_nbytes=999)
+
+
+def test_data_types_are_limited_in_extent():
+    fields = [{"name": str(number), "data_type": "int8"} for number in range(5000)]
+    document = {"data_type": {"name": "struct", "configuration": {"fields": fields}}, "fill_value": {each["name"]: 0 for each in fields}}
+    assert len(parse(ARRAY | document | {"codecs": ["bytes"]}).data_type.fields) == 5000
+    fields += [{"name": f"x{number}", "data_type": "int8"} for number in range(1000)]
+    refused(ARRAY | document, "data_type has more than 16384 names, numbers and lists")
 
 
 def test_chunk_sizes_are_limited():
