@@ -111,6 +111,12 @@ OWN = [
             ),
         )
     ),
+    {
+        "zarr.json": {
+            **array_of("float32", "NaN", BYTES, shape=(10, 6)),
+            "chunk_grid": {"name": "rectilinear", "configuration": {"kind": "inline", "chunk_shapes": [[3, [2, 3], 1], 4]}},
+        }
+    },
     {".zarray": ZARRAY, ".zattrs": {"_ARRAY_DIMENSIONS": ["y", "x"]}},
     {".zgroup": {"zarr_format": 2}, ".zattrs": {"a": {"b": [1]}}},
     {".zarray": objects_of(0, {"id": "vlen-array", "dtype": "<f4"})},
