@@ -1,6 +1,6 @@
 """azarr, the asyncio-native Zarr library: chunked, compressed N-dimensional arrays, read, streamed and written with ``async for``."""
 
-from azarr import codecs, telemetry
+from azarr import blocking, codecs, telemetry
 from azarr.array import ArrayView, AsyncArray
 from azarr.chunk_keys import ChunkKeyEncoding, register_chunk_key_encoding
 from azarr.chunk_reader import Chunk, ChunkInfo
@@ -30,6 +30,7 @@ from azarr.errors import (
 from azarr.executors import InlineExecutor, ThreadExecutor
 from azarr.extensions import Extension, Supported, supported
 from azarr.group import AsyncGroup
+from azarr.handover import Producer
 from azarr.hierarchy import create_array, create_group, create_hierarchy, open, open_array, open_group
 from azarr.registry import Registration
 from azarr.slices import Slice, SliceOptions, SliceStream
@@ -67,6 +68,7 @@ __all__ = [
     "NodeNotFoundError",
     "PluginError",
     "PreconditionFailedError",
+    "Producer",
     "Registration",
     "RegistrationError",
     "SelectionError",
@@ -87,6 +89,7 @@ __all__ = [
     "UnknownExtensionError",
     "WriteError",
     "ZarrError",
+    "blocking",
     "codecs",
     "convert",
     "copy",

@@ -42,6 +42,7 @@ FLOORS = {
     "azarr.chunk_reader": 3,
     "azarr.progress": 3,
     "azarr.slices": 3,
+    "azarr.handover": 3,
     "azarr.stream": 3,
     "azarr.streaming": 3,
     "azarr.catalog": 3,
@@ -55,6 +56,7 @@ FLOORS = {
     "azarr.transfer": 4,
     "azarr.extensions": 4,
     "azarr.integrations": 5,
+    "azarr.blocking": 5,
     "azarr.testing": 6,  # beside the house: nothing in it imports this
 }
 """The floor of each module; a package stands for all of its modules."""

@@ -36,6 +36,7 @@ NAMES = [
     "NodeNotFoundError",
     "PluginError",
     "PreconditionFailedError",
+    "Producer",
     "Registration",
     "RegistrationError",
     "SelectionError",
@@ -56,6 +57,7 @@ NAMES = [
     "UnknownExtensionError",
     "WriteError",
     "ZarrError",
+    "blocking",
     "codecs",
     "convert",
     "copy",
@@ -127,7 +129,7 @@ CODECS = [
     "from_zarr_python",
 ]
 
-MODULES = [azarr, azarr.codecs, azarr.telemetry, azarr.testing]
+MODULES = [azarr, azarr.blocking, azarr.codecs, azarr.telemetry, azarr.testing]
 
 
 def objects():
