@@ -72,7 +72,11 @@ class CodecExecutor(Protocol):
 
 
 class Reply:
-    """The outcome of one job, awaited by one task."""
+    """The outcome of one job, awaited by one task.
+
+    An error leads to the frames of those who awaited it, and the reply to the error: they let go of it, as such a ring would keep what the
+    job worked on.
+    """
 
     __slots__ = ("_ended", "_loop", "finished", "future")
 
@@ -97,6 +101,16 @@ class Reply:
         else:
             self.future.set_exception(error)
 
+    async def outcome(self) -> Any:
+        """The job's result. Where the caller is cancelled, the job still comes to its end before the cancellation goes on."""
+        try:
+            return await self.future
+        except asyncio.CancelledError:
+            await self.ended()
+            raise
+        finally:
+            del self
+
     async def ended(self) -> None:
         """Wait until the job has come to its end, however often the waiting task is cancelled meanwhile."""
         while not self.finished:
@@ -109,20 +123,12 @@ class Reply:
 
 async def call(executor: CodecExecutor, mailbox: Mailbox, function: Callable[..., T], *args: Any) -> T:
     """The result of one job. Where the caller is cancelled, the job still comes to its end before the cancellation goes on."""
-    return cast("T", await answer(lambda on_done: executor.submit(mailbox, on_done, function, *args)))
-
-
-async def answer(start: Callable[[OnDone], None]) -> Any:
-    """What becomes of the job that ``start`` begins; as ``call``."""
     reply = Reply()
-    start(reply)
+    executor.submit(mailbox, reply, function, *args)
     try:
-        return await reply.future
-    except asyncio.CancelledError:
-        await reply.ended()
-        raise
+        return cast("T", await reply.outcome())
     finally:
-        del reply  # an error leads to this frame, and the reply to the error: such a ring would keep what the job worked on
+        del reply
 
 
 class InlineExecutor:
@@ -138,6 +144,7 @@ class InlineExecutor:
         if self._closed:
             raise closed_error()
         mailbox.post(on_done, *outcome(function, args))
+        del on_done  # an error of the job leads to this frame
 
     def close(self) -> None:
         """Take no more jobs."""

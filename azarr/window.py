@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any, Generic, Protocol, TypeVar, cast
 
 from azarr.errors import StreamError
-from azarr.executors import CodecExecutor, Mailbox, OnDone, answer
+from azarr.executors import CodecExecutor, Mailbox, OnDone, Reply
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -103,23 +103,31 @@ class WorkerRunner(Generic[T, R]):
         self._executor.submit(self._mailbox, partial(self._finish, number), self._run, number, item)
         self._number += 1
         self._watched[number] = item, on_done, time.monotonic()
+        del on_done  # an error of a job that has been run already leads to this frame
         self._running.count += 1
         if self._watch is None and self._timeout is not None:
             self._watch = asyncio.get_running_loop().call_later(self._timeout, self._look, self._timeout)
 
     async def do(self, item: T) -> R:
         """The result for ``item``. Where the caller is cancelled, the job still comes to its end, or is given up, before that goes on."""
-        return cast("R", await answer(partial(self.start, item)))
+        reply = Reply()
+        self.start(item, reply)
+        try:
+            return cast("R", await reply.outcome())
+        finally:
+            del reply
 
     def _run(self, number: int, item: T) -> R | None:
         if self._stopped:
             return None
         self._begun[number] = time.monotonic()
-        return self._function(item)
+        try:
+            return self._function(item)
+        finally:
+            del self._begun[number]
+            self._ended = time.monotonic()
 
     def _finish(self, number: int, result: object, error: BaseException | None) -> None:
-        self._begun.pop(number, None)
-        self._ended = time.monotonic()
         if number in self._watched:
             self._leave(number, result, error)
 
