@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from bisect import bisect_right
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +12,8 @@ from hypothesis import strategies as st
 
 from azarr.axis_plans import AxisPlan
 from azarr.chunk_grids import RegularGrid
-from azarr.projections import REMEMBERED, Plan, Projection, plan_of
+from azarr.chunk_lengths import ChunkLengths
+from azarr.projections import REMEMBERED, AnyPlan, Plan, PointPlan, PointRun, Projection, plan_of
 from azarr.selection import AxisSelection, Selection
 
 
@@ -225,3 +227,149 @@ def test_one_axis_in_numbers():
     assert [part.place for part in plan.within(1, 3)] == [1, 2]
     assert [part.out for part in plan.within(1, 3)] == [slice(1, 2), slice(2, 3)]
     assert len(plan.within(4, 9)) == 0
+
+
+# --- parts of plans, and places in them
+
+
+def spelled(projection):
+    """A projection in terms that can be compared."""
+
+    def parts(each):
+        return [part.tolist() if isinstance(part, np.ndarray) else part for part in each]
+
+    return projection.coords, parts(projection.chunk), parts(projection.out), projection.covers, projection.full
+
+
+def everything(plans):
+    return [spelled(projection) for plan in plans for projection in plan.projections()]
+
+
+@dataclass
+class Planned:
+    """A plan of chunks with the plan of the units that they lie in."""
+
+    chunks: AnyPlan
+    units: AnyPlan
+    per_unit: tuple[int, ...]
+
+
+@st.composite
+def planned(draw):
+    ndim = draw(st.integers(0, 3))
+    shape = tuple(draw(st.integers(0, 12)) for _ in range(ndim))
+    chunk_shape = tuple(draw(st.integers(1, 4)) for _ in range(ndim))
+    per_unit = tuple(draw(st.integers(1, 3)) for _ in range(ndim))
+    unit_shape = tuple(chunk * count for chunk, count in zip(chunk_shape, per_unit, strict=True))
+    if draw(st.booleans()):  # chunks of different lengths, each a unit
+        pieces = [draw(st.lists(st.integers(1, 5), min_size=length, max_size=length)) for length in shape]
+        chunk_shape = unit_shape = tuple(ChunkLengths((length, 1) for length in each) if each else 1 for each in pieces)
+        per_unit = (1,) * ndim
+    whole = Selection.whole(shape)
+    if 0 not in shape and draw(st.booleans()):
+        count = draw(st.integers(0, 12))
+        selection = whole.points(tuple(np.array([draw(st.integers(0, n - 1)) for _ in range(count)], int) for n in shape))
+    else:
+        indices = [st.lists(st.integers(0, length - 1), max_size=9).map(lambda each: np.array(each, int)) for length in shape if length]
+        axes = iter(indices)
+        keys = tuple(draw(st.slices(length) | next(axes)) if length else slice(None) for length in shape)
+        selection = whole.outer(keys).forward()
+    return Planned(plan_of(selection, chunk_shape, shape), plan_of(selection, unit_shape, shape), per_unit)
+
+
+@given(planned(), st.data())
+def test_a_part_is_that_part_of_the_projections(case, data):
+    plan = case.chunks
+    first = data.draw(st.integers(0, plan.nchunks))
+    last = data.draw(st.integers(0, plan.nchunks))
+    parts = plan.part(first, last)
+    assert everything(parts) == everything([plan])[first:last]
+    assert sum(part.nchunks for part in parts) == max(0, last - first)
+    assert all(part.nchunks for part in parts)
+    assert len(parts) <= 1 if isinstance(plan, PointPlan) else len(parts) <= max(1, 2 * len(plan.axes) - 1)
+
+
+@given(planned(), st.data())
+def test_parts_of_parts_are_parts(case, data):
+    bounds = sorted(data.draw(st.lists(st.integers(0, case.chunks.nchunks), min_size=2, max_size=2)))
+    for part in case.chunks.part(*bounds):
+        cut = data.draw(st.integers(0, part.nchunks))
+        assert everything([*part.part(0, cut), *part.part(cut, part.nchunks)]) == everything([part])
+
+
+@given(planned(), st.data())
+def test_the_number_after_a_place_is_how_many_chunks_come_up_to_it(case, data):
+    coords = [projection.coords for projection in case.chunks.projections()]
+    ndim = len(case.per_unit)
+    places = [*coords, *data.draw(st.lists(st.tuples(*[st.integers(-2, 14)] * ndim), max_size=5))]
+    for place in places:
+        assert case.chunks.number_after(place) == bisect_right(coords, place)
+        assert case.chunks.has(place) == (place in coords)
+        assert not case.chunks.has((*place, 0))
+        assert not ndim or not case.chunks.has(place[:-1])
+
+
+@given(planned(), st.data())
+def test_inside_are_the_chunks_of_the_units_of_a_part(case, data):
+    first, last = sorted(data.draw(st.lists(st.integers(0, case.units.nchunks), min_size=2, max_size=2)))
+    parts = case.units.part(first, last)
+    units = {projection.coords for part in parts for projection in part.projections()}
+    inside = everything(case.chunks.inside(part, case.per_unit) for part in parts)
+    expected = [
+        each
+        for each in everything([case.chunks])
+        if tuple(index // count for index, count in zip(each[0], case.per_unit, strict=True)) in units
+    ]
+    assert sorted(inside, key=lambda each: each[0]) == expected
+    for part in parts:  # and within each of the units there
+        chunks = case.chunks.inside(part, case.per_unit)
+        found = [each for unit in part.projections() for each in everything([chunks.within(unit, case.per_unit)])]
+        assert sorted(found, key=lambda each: each[0]) == everything([chunks])
+
+
+@given(planned(), st.integers(1, 5))
+def test_a_single_chunk_of_a_run_is_a_run(case, longest):
+    for run in case.chunks.runs(longest):
+        singles = [run.single(number) for number in range(run.length)]
+        assert all(single.length == 1 for single in singles)
+        assert [single.coords for single in singles] == run.chunk_coords()
+        assert [single.chunk_coords() for single in singles] == [[coords] for coords in run.chunk_coords()]
+        assert everything(singles) == everything([run])
+        assert run.full == all(single.full for single in singles)
+        for single in singles:
+            (projection,) = single.projections()
+            assert isinstance(single, PointRun) or single.full == projection.full
+            assert not single.full or projection.out == single.out
+
+
+@pytest.mark.parametrize("shape", [(10**12,), (10**6, 10**6), (10**4, 10**4, 10**4)])
+def test_parts_and_places_of_a_trillion_chunks_are_found_at_once(shape):
+    plan = plan_of(Selection.whole(shape), (1,) * len(shape), shape)
+    parts = plan.part(10**12 // 3, 2 * 10**12 // 3)
+    assert sum(part.nchunks for part in parts) == 2 * 10**12 // 3 - 10**12 // 3
+    first = next(parts[0].projections()).coords
+    assert plan.number_after(first) == 10**12 // 3 + 1
+    assert plan.has(first)
+    assert not plan.has((*first[:-1], shape[-1]))
+    step = Selection.whole(shape).select((slice(3, None, 7),) * len(shape))
+    sparse = plan_of(step, (1,) * len(shape), shape)
+    assert sparse.has((10,) * len(shape))
+    assert not sparse.has((11,) * len(shape))
+
+
+def test_points_of_a_chunk_stay_together_in_parts():
+    points = tuple(np.array(each) for each in ([5, 0, 5, 9, 4], [5, 0, 4, 9, 5]))
+    plan = PointPlan(points, (3, 3))
+    assert [(each.coords, each.out[0].tolist()) for each in plan.projections()] == [((0, 0), [1]), ((1, 1), [0, 2, 4]), ((3, 3), [3])]
+    (part,) = plan.part(1, 3)
+    assert [(each.coords, each.out[0].tolist()) for each in part.projections()] == [((1, 1), [0, 2, 4]), ((3, 3), [3])]
+    assert [part.number_after(place) for place in ((0, 5), (1, 1), (2, 0), (3, 3))] == [0, 1, 1, 2]
+    assert plan.part(2, 2) == []
+
+
+def test_the_one_element_of_a_scalar_array_is_a_point():
+    plan = plan_of(Selection.whole(()).points(()), (), ())
+    assert plan.nchunks == 1
+    assert plan.has(())
+    assert (plan.number_after(()), len(plan.part(0, 1)), plan.part(1, 1)) == (1, 1, [])
+    assert [projection.coords for part in plan.part(0, 1) for projection in part.projections()] == [()]
