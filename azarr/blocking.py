@@ -23,7 +23,6 @@ from functools import partial
 from queue import SimpleQueue
 from typing import Any, Generic, Never, ParamSpec, Self, TypeAlias, TypeVar
 
-from azarr.chunk_reader import Chunk
 from azarr.errors import StreamError
 
 __all__ = ["BlockingIterator", "LoopThread"]
@@ -191,8 +190,8 @@ class Pump(Generic[T]):
 
 
 def nbytes_of(item: object) -> int:
-    """The bytes of a chunk's data, or of an array."""
-    nbytes = getattr(item.data if isinstance(item, Chunk) else item, "nbytes", 0)
+    """The bytes of an array, or of the data of a chunk or slice."""
+    nbytes = getattr(item, "nbytes", None) or getattr(getattr(item, "data", None), "nbytes", 0)
     return nbytes if isinstance(nbytes, int) else 0
 
 

@@ -1,4 +1,4 @@
-"""Handing a stream's chunks over to other people's code: as many as it asks for, or as fast as it takes them."""
+"""Handing what a stream has over to other people's code: as many items as it asks for, or as fast as it takes them."""
 
 from __future__ import annotations
 
@@ -8,68 +8,71 @@ import sys
 from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing, suppress
-from typing import Protocol, Self, cast
+from typing import Generic, Protocol, Self, TypeVar, cast
 
-from azarr.chunk_reader import Chunk
 from azarr.window import TaskRunner
 
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+T_contra = TypeVar("T_contra", contravariant=True)
 
-class Chunks(Protocol):
-    """A stream of chunks."""
+
+class Items(Protocol[T_co]):
+    """A stream."""
 
     def __aiter__(self) -> Self: ...
 
-    async def __anext__(self) -> Chunk: ...
+    async def __anext__(self) -> T_co: ...
 
     async def aclose(self) -> None:
         """End it; once this returns, nothing that it started runs any more."""
 
 
-class Sender(Protocol):
+class Sender(Protocol[T_contra]):
     """What sends to somebody who receives: the sending side of a memory object stream of anyio, for one."""
 
-    async def send(self, item: Chunk, /) -> None:
+    async def send(self, item: T_contra, /) -> None:
         """Hand ``item`` over, once there is room for it."""
 
     async def aclose(self) -> None:
         """Let the receiver know that there will be no more."""
 
 
-class Queue(Protocol):
+class Queue(Protocol[T_contra]):
     """A queue whose ``put`` is awaited: ``asyncio.Queue``, for one."""
 
-    async def put(self, item: Chunk | None, /) -> None:
+    async def put(self, item: T_contra | None, /) -> None:
         """Put ``item`` in, once there is room for it."""
 
 
-class Producer:
-    """Chunks of a stream as they are asked for: ``async with stream.producer() as producer: chunks = await producer.ask(8)``.
+class Producer(Generic[T]):
+    """Chunks or slices of a stream as they are asked for: ``async with stream.producer() as producer: chunks = await producer.ask(8)``.
 
     Nothing is taken from the stream that nobody has asked for. Any number of tasks may ask at once; they are answered one after the
-    other, and each chunk goes to one of them. Closing the producer closes the stream.
+    other, and each item goes to one of them. Closing the producer closes the stream.
     """
 
-    def __init__(self, stream: Chunks) -> None:
+    def __init__(self, stream: Items[T]) -> None:
         self._stream = stream
-        self._taken: deque[Chunk] = deque()
+        self._taken: deque[T] = deque()
         self._turn = asyncio.Lock()
         # Taken by a task of its own: cancelling whoever asks must not end the stream, as cancelling whoever iterates does.
-        self._puller = TaskRunner(Producer._pull)
+        self._puller: TaskRunner[Producer[T], None] = TaskRunner(Producer._pull)
         self._idle = asyncio.Event()
         self._idle.set()
         self._demand = 0
         self._ended = False
         self._error: BaseException | None = None
 
-    async def ask(self, n: int = 1) -> list[Chunk]:
-        """The next ``n`` chunks, fewer where the stream ends, and none from then on.
+    async def ask(self, n: int = 1) -> list[T]:
+        """The next ``n`` items, fewer where the stream ends, and none from then on.
 
-        They are the caller's, beside what the stream holds. Where the stream fails, the chunks before the failure are handed out first,
+        They are the caller's, beside what the stream holds. Where the stream fails, the items before the failure are handed out first,
         and the next ``ask`` raises the error; so ask until there are none. A cancelled ``ask`` loses nothing: what it has taken is
         there for the next.
         """
         if n < 1:
-            raise ValueError(f"at least one chunk must be asked for, not {n}")
+            raise ValueError(f"at least one must be asked for, not {n}")
         async with self._turn:
             try:
                 self._demand = n
@@ -85,7 +88,7 @@ class Producer:
             return [self._taken.popleft() for _ in range(min(n, len(self._taken)))]
 
     async def _pull(self) -> None:
-        """Take as many chunks as are asked for."""
+        """Take as many items as are asked for."""
         while len(self._taken) < self._demand:
             try:
                 self._taken.append(await anext(self._stream))
@@ -110,11 +113,11 @@ class Producer:
 
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         await self.aclose()
-        if kind is None:  # whoever took fewer chunks than asked for to be the last hears of the failure here
+        if kind is None:  # whoever took fewer than asked for to be the last hears of the failure here
             self._fail()
 
     async def aclose(self) -> None:
-        """Close the stream: once this returns, nothing runs any more, and whoever asks gets no chunks. May be called again."""
+        """Close the stream: once this returns, nothing runs any more, and whoever asks gets nothing. May be called again."""
         self._ended = True
         self._taken.clear()
         self._idle.set()
@@ -125,8 +128,8 @@ class Producer:
             await self._stream.aclose()
 
 
-async def hand_over(stream: Chunks, receiver: Sender | Queue) -> int:
-    """Give all chunks to ``receiver`` and close the stream; how many it took. See ``ChunkStream.into``."""
+async def hand_over(stream: Items[T], receiver: Sender[T] | Queue[T]) -> int:
+    """Give all items to ``receiver`` and close the stream; how many it took. See ``Stream.into``."""
     put, send = getattr(receiver, "put", None), getattr(receiver, "send", None)
     if inspect.iscoroutinefunction(put):
         count, wanted = await deliver(stream, put)
@@ -135,22 +138,24 @@ async def hand_over(stream: Chunks, receiver: Sender | Queue) -> int:
                 await put(None)
         return count
     if send is None or not hasattr(receiver, "aclose"):
-        raise TypeError(f"chunks go into a queue whose 'put' is awaited, or to what has 'send' and 'aclose', not into {receiver!r:.100}")
-    async with aclosing(cast("Sender", receiver)):
+        raise TypeError(
+            f"a stream goes into a queue whose 'put' is awaited, or to what has 'send' and 'aclose', not into {receiver!r:.100}"
+        )
+    async with aclosing(cast("Sender[T]", receiver)):
         count, _ = await deliver(stream, send)
         return count
 
 
-async def deliver(stream: Chunks, send: Callable[[Chunk], Awaitable[object]]) -> tuple[int, bool]:
-    """Await ``send`` for every chunk and close the stream; how many were taken, and whether more would have been."""
+async def deliver(stream: Items[T], send: Callable[[T], Awaitable[object]]) -> tuple[int, bool]:
+    """Await ``send`` for every item and close the stream; how many were taken, and whether more would have been."""
     count = 0
     async with aclosing(stream):
-        async for chunk in stream:
+        async for item in stream:
             try:
-                await send(chunk)
+                await send(item)
             except gone():
                 return count, False
-            del chunk
+            del item
             count += 1
     return count, True
 

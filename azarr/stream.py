@@ -221,16 +221,16 @@ class Stream(AsyncIterator[ItemT], Generic[ItemT, WindowT]):
             raise StreamError("a stream has a token from its first chunk on, and only with ordered=True")
         return f"{self.fingerprint}:{','.join(map(str, self._last))}"
 
-    def producer(self) -> Producer:
-        """To take chunks as they are needed, several at a time or by several tasks: ``async with stream.producer() as producer``."""
+    def producer(self) -> Producer[ItemT]:
+        """To take items as they are needed, several at a time or by several tasks: ``async with stream.producer() as producer``."""
         return Producer(self)
 
-    async def into(self, receiver: Sender | Queue) -> int:
-        """Hand all chunks over to ``receiver`` as fast as it takes them, close the stream, and answer how many it took.
+    async def into(self, receiver: Sender[ItemT] | Queue[ItemT]) -> int:
+        """Hand all items over to ``receiver`` as fast as it takes them, close the stream, and answer how many it took.
 
-        ``receiver`` is an ``asyncio.Queue``, or another whose ``put`` is awaited: after the last chunk it gets ``None``. Or it is the
+        ``receiver`` is an ``asyncio.Queue``, or another whose ``put`` is awaited: after the last item it gets ``None``. Or it is the
         sending side of a memory object stream of anyio, or something else with ``send`` and ``aclose``: it is closed, however this ends.
-        The chunks that it buffers are its own, beside what the stream holds; a queue without ``maxsize`` takes them all.
+        What it buffers is its own, beside what the stream holds; a queue without ``maxsize`` takes everything.
 
         Where nobody receives any more, that ends the stream, and is no error: a queue was shut down, the receiving side was closed. All
         other errors come out here, and a queue then gets no ``None``.

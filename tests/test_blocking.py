@@ -281,6 +281,14 @@ def test_what_is_ready_crosses_at_once(loop, monkeypatch):
     assert crossings == 5
 
 
+def test_slices(loop):
+    array = filled(loop, MemoryStore())
+    slices = list(loop.iterate(array.stream_slices, 1, thickness=20))
+    assert [each.start for each in slices] == [0, 20, 40, 60]
+    assert (np.concatenate([each.data for each in slices], axis=1) == DATA).all()
+    assert blocking.nbytes_of(slices[0]) == slices[0].data.nbytes
+
+
 def test_what_is_ready_does_not_wait_for_what_is_not(loop):
     gate = asyncio.Event()
 

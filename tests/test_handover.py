@@ -110,12 +110,23 @@ async def test_as_many_as_asked_for_and_fewer_at_the_end(store_type):
     assert await producer.ask() == []
 
 
+async def test_slices():
+    array = await behind()
+    async with array.stream_slices(1, thickness=20).producer() as producer:
+        assert [each.start for each in await producer.ask(3)] == [0, 20, 40]
+        (last,) = await producer.ask(3)
+        assert (last.data == DATA[:, 60:]).all()
+    line = asyncio.Queue()
+    assert await array.stream_slices(thickness=30).into(line) == 2
+    assert [each and each.start for each in (line.get_nowait(), line.get_nowait(), line.get_nowait())] == [0, 30, None]
+
+
 async def test_one_unless_said_otherwise_and_never_none():
     array = await behind()
     async with array.stream_chunks().producer() as producer:
         assert coords_of(await producer.ask()) == [(0, 0)]
         for n in (0, -1):
-            with pytest.raises(ValueError, match="at least one chunk"):
+            with pytest.raises(ValueError, match="at least one must"):
                 await producer.ask(n)
         assert coords_of(await producer.ask()) == [(0, 1)]
 
