@@ -8,8 +8,9 @@ Stores hold configuration only, so that one store serves any number of event loo
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from typing import Protocol, TypeAlias, runtime_checkable
+from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from azarr.errors import StoreError
 from azarr.types import Buffer, ByteRange, Listing, Suffix
@@ -19,6 +20,16 @@ Request: TypeAlias = ByteRange | Suffix | None
 
 Reserve: TypeAlias = Callable[[int], memoryview]
 """Hands out scratch memory of at least so many bytes, valid until it is called again in the same thread."""
+
+Version: TypeAlias = Hashable
+"""Stands for one state of the value at a key (an ETag, a generation); only the store that handed it out can tell what it means."""
+
+
+class Versioned(NamedTuple):
+    """A value and its version; both are ``None`` where the key is absent."""
+
+    value: Buffer | None
+    version: Version | None
 
 
 @runtime_checkable
@@ -63,11 +74,58 @@ class Store(ReadableStore, WritableStore, ListableStore, Protocol):
 
 
 @runtime_checkable
+class ConditionalStore(Protocol):
+    """A store that writes on condition that a value is still the one that was read, so that no writer loses what another has written.
+
+    Versions compare by equality, and two states with equal values may have equal versions. A request with an unknown outcome (a connection
+    that broke) must not be sent again blindly: the first may have been successful, and the second then fails on account of it.
+    """
+
+    @property
+    def conditional(self) -> bool:
+        """Whether it really can: a store around another one can what that one can."""
+
+    async def get_versioned(self, key: str, byte_range: Request = None) -> Versioned:
+        """As ``get``, together with the version of the whole value."""
+
+    async def set_if(self, key: str, value: Buffer, version: Version | None) -> None:
+        """As ``set``, but ``PreconditionFailedError`` unless ``key`` has this ``version``; ``None`` means that it must be absent."""
+
+    async def erase_if(self, key: str, version: Version) -> None:
+        """As ``erase``, but ``PreconditionFailedError`` unless ``key`` has this ``version``."""
+
+
+def as_conditional(store: object) -> ConditionalStore | None:
+    """``store``, if it can write conditionally."""
+    return store if isinstance(store, ConditionalStore) and store.conditional else None
+
+
+@runtime_checkable
+class LockingStore(Protocol):
+    """A store that keeps other processes away for the time of several reads and writes, and lets them in if this one dies."""
+
+    @property
+    def locking(self) -> bool:
+        """Whether it really can: a store around another one can what that one can."""
+
+    def lock(self, prefix: str) -> AbstractAsyncContextManager[None]:
+        """Holds the lock of ``prefix``, below which there must be a value, for the time of an ``async with``.
+
+        Values can be read and written regardless of it: it keeps out those who ask for the same lock.
+        """
+
+
+def as_locking(store: object) -> LockingStore | None:
+    """``store``, if it has locks against other processes."""
+    return store if isinstance(store, LockingStore) and store.locking else None
+
+
+@runtime_checkable
 class BlockingStore(Protocol):
     """A store whose calls take microseconds and need no event loop: memory, local files.
 
     azarr then fetches and decodes in one go inside a worker thread, many chunks a job. The methods are called from several threads.
-    Inherit from this class: ``get_each`` and ``get_each_into`` then need no code, unless a store has a quicker way.
+    Inherit from this class: ``get_each``, ``get_each_into`` and ``update_blocking`` then need no code, unless a store has a better way.
     """
 
     def get_blocking(self, key: str, byte_range: Request = None, reserve: Reserve | None = None) -> Buffer | None:
@@ -91,6 +149,18 @@ class BlockingStore(Protocol):
 
     def erase_blocking(self, key: str) -> None:
         """As ``erase``."""
+
+    def update_blocking(self, key: str, change: Callable[[Buffer | None], Buffer | None]) -> None:
+        """Replace the value by what ``change`` makes of it, ``None`` standing for an absent key in both.
+
+        No two calls for one key are made at the same time in one process. A store that other processes write to as well sees to it that
+        nothing is lost between reading and writing; it may call ``change`` again for that.
+        """
+        new = change(self.get_blocking(key))
+        if new is None:
+            self.erase_blocking(key)
+        else:
+            self.set_blocking(key, new)
 
 
 def check_key(key: str) -> str:

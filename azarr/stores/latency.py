@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Hashable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
 
-from azarr.stores.base import Request, Store
+from azarr.stores.base import ConditionalStore, LockingStore, Request, Store, Version, Versioned, as_conditional, as_locking
 from azarr.types import Buffer, Listing
 
 
-class LatencyStore(Store):
+class LatencyStore(Store, ConditionalStore, LockingStore):
     """``store``, but every request waits ``seconds`` first, and up to ``jitter`` seconds more.
 
     It stands in for networked stores in tests and measurements, so it has no blocking face even where ``store`` has one. A whole
@@ -27,6 +28,7 @@ class LatencyStore(Store):
         self.in_flight = 0
         self.max_in_flight = 0
         self._store = store
+        self._capable: Any = store
         self._seconds = seconds
         self._jitter = jitter
         self._random = random.Random(seed)  # noqa: S311 - waiting times are no secret
@@ -39,6 +41,14 @@ class LatencyStore(Store):
         """That of the store around which this one is, for the data are the same."""
         return getattr(self._store, "identity", ("object", id(self._store)))
 
+    @property
+    def conditional(self) -> bool:
+        return as_conditional(self._store) is not None
+
+    @property
+    def locking(self) -> bool:
+        return as_locking(self._store) is not None
+
     async def get(self, key: str, byte_range: Request = None) -> Buffer | None:
         async with self._request():
             return await self._store.get(key, byte_range)
@@ -50,6 +60,24 @@ class LatencyStore(Store):
     async def erase(self, key: str) -> None:
         async with self._request():
             await self._store.erase(key)
+
+    async def get_versioned(self, key: str, byte_range: Request = None) -> Versioned:
+        async with self._request():
+            found: Versioned = await self._capable.get_versioned(key, byte_range)
+            return found
+
+    async def set_if(self, key: str, value: Buffer, version: Version | None) -> None:
+        async with self._request():
+            await self._capable.set_if(key, value, version)
+
+    async def erase_if(self, key: str, version: Version) -> None:
+        async with self._request():
+            await self._capable.erase_if(key, version)
+
+    def lock(self, prefix: str) -> AbstractAsyncContextManager[None]:
+        # not a request: whoever waits for others would count as in flight for all that time
+        lock: AbstractAsyncContextManager[None] = self._capable.lock(prefix)
+        return lock
 
     async def erase_prefix(self, prefix: str) -> None:
         async with self._request():

@@ -3,22 +3,49 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
-import stat
-import sys
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager, nullcontext, suppress
+from functools import partial
 from itertools import islice
-from typing import Literal, TypeAlias, TypeVar, get_args
+from typing import Literal, NamedTuple, TypeAlias, get_args
 
-from azarr.errors import StoreError, TransientStoreError
-from azarr.stores.base import BlockingStore, Request, Reserve, Store, check_key, check_names, check_prefix
-from azarr.types import Buffer, ByteRange, Listing
+from azarr.errors import PreconditionFailedError, StoreError, TransientStoreError
+from azarr.stores import file_locks
+from azarr.stores.base import (
+    BlockingStore,
+    ConditionalStore,
+    LockingStore,
+    Request,
+    Reserve,
+    Store,
+    Version,
+    Versioned,
+    check_key,
+    check_names,
+    check_prefix,
+)
+from azarr.stores.files import (
+    CREATE,
+    READ,
+    erase_files,
+    failure,
+    fill,
+    is_absent,
+    read_value,
+    readv,
+    remove_folder,
+    reported,
+    sync_folder,
+    write_all,
+)
+from azarr.stores.threads import to_its_end
+from azarr.types import Buffer, Listing
 
 Durability: TypeAlias = Literal["none", "file", "full"]
 
-T = TypeVar("T")
+Check: TypeAlias = Callable[[int | None], None]
+"""Looks at the open file of a value, or at its absence, and raises where that is not what was expected."""
 
 _TEMPORARY = ".__azarr_tmp_"
 """How the names of unfinished files begin. No key may have such a segment and no listing shows one."""
@@ -29,18 +56,16 @@ _ATTEMPTS = 10
 _BATCH = 1000
 """Keys that a listing fetches per thread hop."""
 
-_PIECE = 2**30
-"""Most bytes that one ``readv`` is asked for: some systems refuse 2 GiB and more."""
 
-# ``os.open`` makes every descriptor close-on-exec by itself.
-_BINARY = getattr(os, "O_BINARY", 0)
-_READ = os.O_RDONLY | _BINARY
-_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY
+class Seen(NamedTuple):
+    """The version of a value: what was read of it, and how long all of it was. Times and numbers of files come again too soon."""
 
-_TRANSIENT = {errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.EBUSY, errno.ESTALE, errno.ETIMEDOUT}
+    part: Request
+    size: int
+    content: bytes
 
 
-class LocalStore(Store, BlockingStore):
+class LocalStore(Store, BlockingStore, ConditionalStore, LockingStore):
     """A store of files below the folder ``root``: each key is a relative path, each value the content of a file.
 
     A write goes to a temporary file that then takes the place of the old one, so that a reader, or a crash at any moment, finds
@@ -55,16 +80,23 @@ class LocalStore(Store, BlockingStore):
     As a path is a file or a folder, the keys ``a`` and ``a/b`` cannot both exist. Erasing a key leaves its folder; ``erase_prefix``
     removes folders, too.
 
+    With ``locking``, which is the default where the system has ``flock``, processes that write to one folder lose nothing of each other:
+    a value is changed while its file is locked, which costs microseconds a write and leaves nothing behind. Without it, or on Windows,
+    only the writers of one process are kept apart.
+
     The store holds nothing but its configuration: it serves any number of loops and threads, and stores of the same root are equal.
     A write or an erasure that is cancelled ends only when its thread has, so that it cannot overtake what the caller does next.
     """
 
-    def __init__(self, root: str | os.PathLike[str], *, durability: Durability = "file") -> None:
+    def __init__(self, root: str | os.PathLike[str], *, durability: Durability = "file", locking: bool | None = None) -> None:
         if durability not in get_args(Durability):
             raise ValueError(f"durability must be one of {', '.join(get_args(Durability))}, not {durability!r}")
+        if locking and not file_locks.AVAILABLE:
+            raise ValueError("this system has no flock, and so no locks between processes: leave locking out")
         self._root = os.path.abspath(os.path.expanduser(root))
         self._prefix = os.path.join(self._root, "")
         self._durability = durability
+        self._locking = file_locks.AVAILABLE if locking is None else locking
 
     @property
     def root(self) -> str:
@@ -75,6 +107,15 @@ class LocalStore(Store, BlockingStore):
     def durability(self) -> Durability:
         """What a finished write survives."""
         return self._durability
+
+    @property
+    def locking(self) -> bool:
+        """Whether writers in several processes are kept apart."""
+        return self._locking
+
+    @property
+    def conditional(self) -> bool:
+        return self._locking
 
     @property
     def identity(self) -> tuple[str, str]:
@@ -94,18 +135,30 @@ class LocalStore(Store, BlockingStore):
         return await asyncio.to_thread(self.get_blocking, key, byte_range)
 
     async def set(self, key: str, value: Buffer) -> None:
-        await _to_its_end(self.set_blocking, key, value)
+        await to_its_end(self.set_blocking, key, value)
 
     async def erase(self, key: str) -> None:
-        await _to_its_end(self.erase_blocking, key)
+        await to_its_end(self.erase_blocking, key)
+
+    async def get_versioned(self, key: str, byte_range: Request = None) -> Versioned:
+        return await asyncio.to_thread(self._get_versioned, key, byte_range)
+
+    async def set_if(self, key: str, value: Buffer, version: Version | None) -> None:
+        await to_its_end(self._set, key, value, partial(_check_version, key, version))
+
+    async def erase_if(self, key: str, version: Version) -> None:
+        await to_its_end(self._erase, key, partial(_check_version, key, version))
+
+    def lock(self, prefix: str) -> AbstractAsyncContextManager[None]:
+        return file_locks.FolderLock(self._path(check_prefix(prefix)[:-1]) if prefix else self._root, prefix)
 
     async def erase_prefix(self, prefix: str) -> None:
-        await _to_its_end(self._erase_folder, prefix)
+        await to_its_end(self._erase_folder, prefix)
 
     async def list_prefix(self, prefix: str = "") -> AsyncIterator[str]:
         walk = self._walk(prefix)
         try:
-            while batch := await _to_its_end(lambda: list(islice(walk, _BATCH))):
+            while batch := await to_its_end(lambda: list(islice(walk, _BATCH))):
                 for key in batch:
                     yield key
         finally:
@@ -117,9 +170,9 @@ class LocalStore(Store, BlockingStore):
     def get_blocking(self, key: str, byte_range: Request = None, reserve: Reserve | None = None) -> Buffer | None:
         path = self._path(key)
         try:
-            descriptor = os.open(path, _READ)
+            descriptor = os.open(path, READ)
             try:
-                return _read(descriptor, key, byte_range, reserve)
+                return read_value(descriptor, key, byte_range, reserve)
             finally:
                 os.close(descriptor)
         except (OSError, UnicodeEncodeError) as error:
@@ -129,9 +182,9 @@ class LocalStore(Store, BlockingStore):
     def get_into(self, key: str, out: memoryview) -> int | None:
         path = self._path(key)
         try:
-            descriptor = os.open(path, _READ)
+            descriptor = os.open(path, READ)
             try:
-                return _fill(descriptor, out)
+                return fill(descriptor, out)
             finally:
                 os.close(descriptor)
         except (OSError, UnicodeEncodeError) as error:
@@ -142,9 +195,9 @@ class LocalStore(Store, BlockingStore):
         with self._folder(folder, names) as parent:
             for name in names:
                 try:
-                    descriptor = os.open(name, _READ, dir_fd=parent) if parent is not None else self._open(folder + name)
+                    descriptor = os.open(name, READ, dir_fd=parent) if parent is not None else self._open(folder + name)
                     try:
-                        value = _read(descriptor, folder + name, None, reserve)
+                        value = read_value(descriptor, folder + name, None, reserve)
                     finally:
                         os.close(descriptor)
                 except (OSError, UnicodeEncodeError) as error:
@@ -159,11 +212,11 @@ class LocalStore(Store, BlockingStore):
             for name, out in zip(names, outs, strict=True):
                 # this loop is what many small chunks cost, so it is written out
                 try:
-                    descriptor = os.open(name, _READ, dir_fd=parent) if parent is not None else self._open(folder + name)
+                    descriptor = os.open(name, READ, dir_fd=parent) if parent is not None else self._open(folder + name)
                     try:
-                        size = _readv(descriptor, out, probe)
+                        size = readv(descriptor, out, probe)
                         if size < len(out):
-                            size = _fill(descriptor, out, size)
+                            size = fill(descriptor, out, size)
                     finally:
                         os.close(descriptor)
                 except (OSError, UnicodeEncodeError) as error:
@@ -174,12 +227,12 @@ class LocalStore(Store, BlockingStore):
         return sizes
 
     def _open(self, key: str) -> int:
-        return os.open(self._path(key), _READ)
+        return os.open(self._path(key), READ)
 
     def _check_absent(self, key: str, error: Exception) -> None:
         """Raise what says what to do, unless ``error`` proves that there is no value at ``key``."""
-        if not _is_absent(error, self._prefix + key):
-            raise _failure("read", key, error) from error
+        if not is_absent(error, self._prefix + key):
+            raise failure("read", key, error) from error
 
     @contextmanager
     def _folder(self, folder: str, names: Sequence[str]) -> Iterator[int | None]:
@@ -195,30 +248,70 @@ class LocalStore(Store, BlockingStore):
             if parent is not None:
                 os.close(parent)
 
+    def _get_versioned(self, key: str, byte_range: Request) -> Versioned:
+        path = self._path(key)
+        try:
+            descriptor = os.open(path, READ)
+            try:
+                value, size = read_value(descriptor, key, byte_range, None), os.fstat(descriptor).st_size
+            finally:
+                os.close(descriptor)
+        except (OSError, UnicodeEncodeError) as error:
+            self._check_absent(key, error)
+            value, size = None, 0
+        return Versioned(None, None) if value is None else Versioned(value, Seen(byte_range, size, bytes(value)))
+
     def set_blocking(self, key: str, value: Buffer) -> None:
+        self._set(key, value, None)
+
+    def erase_blocking(self, key: str) -> None:
+        self._erase(key, None)
+
+    def update_blocking(self, key: str, change: Callable[[Buffer | None], Buffer | None]) -> None:
+        if not self._locking:
+            return super().update_blocking(key, change)
+        while True:
+            with ExitStack() as stack:
+                with reported("write", key):
+                    descriptor = stack.enter_context(file_locks.held(self._path(key)))
+                    old = None if descriptor is None else read_value(descriptor, key, None, None)
+                new = change(old)
+                if descriptor is not None:  # which nobody else replaces meanwhile
+                    return self._erase(key, None, lock=False) if new is None else self._write(key, new, os.replace)
+            if new is None:
+                return None
+            with suppress(PreconditionFailedError):  # somebody was faster: from now on there is a file to lock
+                return self._set(key, new, partial(_check_version, key, None))
+
+    def _set(self, key: str, value: Buffer, check: Check | None) -> None:
+        self._write(key, value, partial(_place, check) if self._locking else os.replace)
+
+    def _write(self, key: str, value: Buffer, place: Callable[[str, str], None]) -> None:
+        """Write ``value`` to a temporary file, and have ``place`` give it the name of the key."""
         path = self._path(key)
         folder = os.path.dirname(path)
-        try:
+        with reported("write", key):
             for _ in range(_ATTEMPTS):
                 try:
-                    return self._replace(path, folder, value)
+                    return self._replace(path, folder, value, place)
                 except FileNotFoundError:
                     # The first value below this folder, or somebody erased the folder while the value was written.
                     with suppress(FileNotFoundError):
                         self._make_folder(folder)
-        except (OSError, UnicodeEncodeError) as error:
-            raise _failure("write", key, error) from error
         raise TransientStoreError(f"cannot write {key!r}: its folder is erased again and again; stop that first", key=key)
 
-    def erase_blocking(self, key: str) -> None:
+    def _erase(self, key: str, check: Check | None, *, lock: bool = True) -> None:
         path = self._path(key)
         try:
-            os.unlink(path)
+            with file_locks.held(path) if lock and self._locking else nullcontext() as descriptor:
+                if check is not None:
+                    check(descriptor)
+                os.unlink(path)
             if self._durability == "full":
-                _sync_folder(os.path.dirname(path))
+                sync_folder(os.path.dirname(path))
         except (OSError, UnicodeEncodeError) as error:
-            if not _is_absent(error, path):
-                raise _failure("erase", key, error) from error
+            if not is_absent(error, path):
+                raise failure("erase", key, error) from error
 
     def _path(self, key: str) -> str:
         check_key(key)
@@ -226,24 +319,24 @@ class LocalStore(Store, BlockingStore):
             raise StoreError(f"{key!r} is not a key: names that begin with {_TEMPORARY!r} are temporary files", key=key)
         return self._prefix + key
 
-    def _replace(self, path: str, folder: str, value: Buffer) -> None:
+    def _replace(self, path: str, folder: str, value: Buffer, place: Callable[[str, str], None]) -> None:
         # In the same folder, for a file can only take the place of another within one file system.
         temporary = f"{folder}/{_TEMPORARY}{os.urandom(8).hex()}"
-        descriptor = os.open(temporary, _CREATE, 0o666)
+        descriptor = os.open(temporary, CREATE, 0o666)
         try:
             try:
-                _write(descriptor, value)
+                write_all(descriptor, value)
                 if self._durability != "none":
                     os.fsync(descriptor)
             finally:
                 os.close(descriptor)
-            os.replace(temporary, path)
+            place(temporary, path)
         except BaseException:
             with suppress(OSError):
                 os.unlink(temporary)
             raise
         if self._durability == "full":
-            _sync_folder(folder)
+            sync_folder(folder)
 
     def _make_folder(self, folder: str) -> None:
         missing = []
@@ -260,11 +353,11 @@ class LocalStore(Store, BlockingStore):
                 if os.path.lexists(path) and not os.path.isdir(path):
                     raise
             if self._durability == "full":
-                _sync_folder(os.path.dirname(path))
+                sync_folder(os.path.dirname(path))
 
     def _erase_folder(self, prefix: str) -> None:
         folder = self._path(check_prefix(prefix)[:-1]) if prefix else self._root
-        with _reported("erase", prefix):
+        with reported("erase", prefix):
             if prefix and os.path.islink(folder):
                 if os.path.isdir(folder):  # a link to a file is a key, and not below the prefix
                     os.unlink(folder)
@@ -273,16 +366,16 @@ class LocalStore(Store, BlockingStore):
             pending = [folder]
             while pending:
                 found.append(pending.pop())
-                pending += _erase_files(found[-1])
+                pending += erase_files(found[-1])
             for path in reversed(found if prefix else found[1:]):
-                _remove_folder(path)
+                remove_folder(path)
             if self._durability == "full":
                 with suppress(FileNotFoundError, NotADirectoryError):
-                    _sync_folder(os.path.dirname(folder) if prefix else folder)
+                    sync_folder(os.path.dirname(folder) if prefix else folder)
 
     def _walk(self, prefix: str) -> Generator[str]:
         pending: list[tuple[str, frozenset[tuple[int, int]]]] = [(check_prefix(prefix), frozenset())]
-        with _reported("list", prefix):
+        with reported("list", prefix):
             while pending:
                 below, above = pending.pop()
                 with suppress(FileNotFoundError, NotADirectoryError):
@@ -299,7 +392,7 @@ class LocalStore(Store, BlockingStore):
     def _list_folder(self, prefix: str) -> Listing:
         keys: list[str] = []
         prefixes: list[str] = []
-        with _reported("list", check_prefix(prefix)), suppress(FileNotFoundError, NotADirectoryError):
+        with reported("list", check_prefix(prefix)), suppress(FileNotFoundError, NotADirectoryError):
             for entry in self._entries(prefix):
                 if entry.is_file():
                     keys.append(prefix + entry.name)
@@ -314,141 +407,27 @@ class LocalStore(Store, BlockingStore):
                     yield entry
 
 
-async def _to_its_end(call: Callable[..., T], *args: object) -> T:
-    """The answer of ``call`` from a worker thread. A caller that is cancelled goes only when the thread is done."""
-    job = asyncio.get_running_loop().run_in_executor(None, call, *args)
-    cancelled = None
-    while not job.done():
-        try:
-            await asyncio.wait([job])
-        except asyncio.CancelledError as error:
-            cancelled = error
-    if cancelled is not None:
-        raise cancelled from job.exception()
-    return job.result()
+def _place(check: Check | None, temporary: str, path: str) -> None:
+    """Give ``temporary`` the name ``path``, if ``check`` has nothing against what is there, while nobody else does."""
+    while True:
+        with file_locks.held(path) as descriptor:
+            if check is not None:
+                check(descriptor)
+            if descriptor is not None:
+                return os.replace(temporary, path)
+        if file_locks.create(temporary, path):
+            return None
 
 
-def _read(descriptor: int, key: str, byte_range: Request, reserve: Reserve | None) -> Buffer | None:
-    status = os.fstat(descriptor)
-    if stat.S_ISDIR(status.st_mode):
-        return None
-    start, nbytes = _span(byte_range, status.st_size)
-    if start:
-        os.lseek(descriptor, start, os.SEEK_SET)
-    value: Buffer
-    if reserve is None:
-        value = _read_bytes(descriptor, nbytes)
-        got = len(value)
+def _check_version(key: str, version: Version | None, descriptor: int | None) -> None:
+    """Raise ``PreconditionFailedError`` unless the open file, or its absence, is what ``version`` stands for."""
+    if descriptor is None:
+        same = version is None
     else:
-        value = reserve(nbytes)[:nbytes]
-        got = _fill(descriptor, value)
-    if got < nbytes:
-        raise TransientStoreError(f"{key!r} became shorter while it was read, got {got} of {nbytes} bytes: read it again", key=key)
-    return value
-
-
-def _span(byte_range: Request, size: int) -> tuple[int, int]:
-    """Where to start in a value of ``size`` bytes, and how many bytes to read."""
-    if byte_range is None:
-        return 0, size
-    if isinstance(byte_range, ByteRange):
-        start = min(byte_range.start, size)
-        return start, size - start if byte_range.stop is None else min(byte_range.stop, size) - start
-    nbytes = min(byte_range.nbytes, size)
-    return size - nbytes, nbytes
-
-
-def _read_bytes(descriptor: int, nbytes: int) -> bytes:
-    """The next ``nbytes`` bytes, fewer only at the end of the file."""
-    pieces = [os.read(descriptor, nbytes)]
-    while pieces[-1] and (missing := nbytes - sum(map(len, pieces))):
-        pieces.append(os.read(descriptor, missing))
-    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-
-
-def _fill(descriptor: int, out: memoryview, size: int | None = None) -> int:
-    """How many bytes the file still had, now in ``out``; ``len(out) + 1`` where it had more than fit.
-
-    ``size`` is how many bytes are in ``out`` already, of which the last were less than was asked for.
-    """
-    probe = bytearray(1)
-    if size is None:
-        size = _readv(descriptor, out, probe)
-    while 0 < size < len(out) and (got := _readv(descriptor, out[size:], probe)):
-        size += got
-    return size
-
-
-def _readv(descriptor: int, out: memoryview, probe: bytearray) -> int:
-    if sys.platform == "win32":  # has no readv
-        piece = os.read(descriptor, len(out) + 1)
-        out[: len(piece)] = piece[: len(out)]
-        return len(piece)
-    return os.readv(descriptor, [out, probe] if len(out) <= _PIECE else [out[:_PIECE]])
-
-
-def _write(descriptor: int, value: Buffer) -> None:
-    view = memoryview(value)
-    # Other shapes than a row of bytes are legal buffers; only scattered and empty ones cannot be looked at as such a row.
-    view = view.cast("B") if view.c_contiguous and view.nbytes else memoryview(bytes(view))
-    while view:
-        view = view[os.write(descriptor, view) :]
-
-
-def _erase_files(folder: str) -> list[str]:
-    """The folders in ``folder``, from which everything else is removed."""
-    folders = []
-    with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
-        # A list, for what a folder shows while it is being emptied differs between systems.
-        for entry in list(entries):
-            if entry.is_dir(follow_symlinks=False):
-                folders.append(entry.path)
-            else:
-                with suppress(FileNotFoundError):
-                    os.unlink(entry.path)
-    return folders
-
-
-def _remove_folder(folder: str) -> None:
-    try:
-        os.rmdir(folder)
-    except OSError as error:
-        # Somebody else may have put a new value there, or erased the folder as well.
-        if error.errno not in {errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR}:
-            raise
-
-
-def _sync_folder(folder: str) -> None:
-    if sys.platform == "win32":  # cannot open folders, and needs no such thing
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _is_absent(error: Exception, path: str) -> bool:
-    """Whether ``error`` proves that there is no value: nothing is there, a parent is a file, or it is a folder."""
-    if isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError):
-        return True
-    return isinstance(error, PermissionError) and os.path.isdir(path)
-
-
-def _failure(verb: str, key: str, error: Exception) -> StoreError:
-    if isinstance(error, OSError) and error.errno in _TRANSIENT:
-        return TransientStoreError(f"cannot {verb} {key!r} now, trying again may help: {error}", key=key)
-    hint = ""
-    if isinstance(error, PermissionError):
-        hint = "; give this process the right to it"
-    elif isinstance(error, NotADirectoryError | FileExistsError | IsADirectoryError):
-        hint = "; a local store cannot hold a key and keys below it, so erase one of them or choose another name"
-    return StoreError(f"cannot {verb} {key!r}: {error}{hint}", key=key)
-
-
-@contextmanager
-def _reported(verb: str, prefix: str) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, UnicodeEncodeError) as error:
-        raise _failure(verb, prefix, error) from error
+        same = (
+            isinstance(version, Seen)
+            and os.fstat(descriptor).st_size == version.size
+            and read_value(descriptor, key, version.part, None) == version.content
+        )
+    if not same:
+        raise PreconditionFailedError(f"{key!r} is not what it was: read it again, change that, and write it", key=key)

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
-from azarr.stores.base import BlockingStore, Request, Reserve, Store, check_key, check_prefix
+from azarr.errors import PreconditionFailedError
+from azarr.stores.base import (
+    BlockingStore,
+    ConditionalStore,
+    Request,
+    Reserve,
+    Store,
+    Version,
+    Versioned,
+    check_key,
+    check_prefix,
+)
 from azarr.types import Buffer, ByteRange, Listing
 
 
-class MemoryStore(Store, BlockingStore):
+class MemoryStore(Store, BlockingStore, ConditionalStore):
     """A store whose values live in this object and go with it.
 
     ``values`` fill it at the start; they are copied. Single operations are safe from several threads, listings see the keys of one
@@ -18,6 +30,7 @@ class MemoryStore(Store, BlockingStore):
 
     def __init__(self, values: Mapping[str, Buffer] | None = None) -> None:
         self._values = {check_key(key): bytes(value) for key, value in (values or {}).items()}
+        self._mutex = threading.Lock()  # a value is compared and replaced in one go
 
     def __repr__(self) -> str:
         count = len(self._values)
@@ -32,8 +45,31 @@ class MemoryStore(Store, BlockingStore):
         """Equal for two stores only where they hold the same values: here, where they are one object."""
         return "memory", id(self)
 
+    @property
+    def conditional(self) -> bool:
+        return True
+
     async def get(self, key: str, byte_range: Request = None) -> Buffer | None:
         return self.get_blocking(key, byte_range)
+
+    async def get_versioned(self, key: str, byte_range: Request = None) -> Versioned:
+        value = self._values.get(check_key(key))
+        return Versioned(part_of(value, byte_range), value)  # nothing stands better for a value than itself
+
+    async def set_if(self, key: str, value: Buffer, version: Version | None) -> None:
+        new = bytes(value)
+        with self._mutex:
+            self._check_version(key, version)
+            self._values[key] = new
+
+    async def erase_if(self, key: str, version: Version) -> None:
+        with self._mutex:
+            self._check_version(key, version)
+            self._values.pop(key, None)
+
+    def _check_version(self, key: str, version: Version | None) -> None:
+        if self._values.get(check_key(key)) != version:
+            raise PreconditionFailedError(f"{key!r} is not what it was: read it again, change that, and write it", key=key)
 
     async def set(self, key: str, value: Buffer) -> None:
         self.set_blocking(key, value)
@@ -63,12 +99,7 @@ class MemoryStore(Store, BlockingStore):
     def get_blocking(self, key: str, byte_range: Request = None, reserve: Reserve | None = None) -> Buffer | None:
         # A part is a view of the value: nothing is copied, so memory from ``reserve`` is never needed.
         del reserve
-        value = self._values.get(check_key(key))
-        if value is None or byte_range is None:
-            return value
-        if isinstance(byte_range, ByteRange):
-            return memoryview(value)[byte_range.start : byte_range.stop]
-        return memoryview(value)[max(0, len(value) - byte_range.nbytes) :]
+        return part_of(self._values.get(check_key(key)), byte_range)
 
     def get_into(self, key: str, out: memoryview) -> int | None:
         value = self._values.get(check_key(key))
@@ -81,12 +112,24 @@ class MemoryStore(Store, BlockingStore):
 
     def set_blocking(self, key: str, value: Buffer) -> None:
         # ``bytes`` of ``bytes`` is the same object; everything else may change later and is copied.
-        self._values[check_key(key)] = bytes(value)
+        new = bytes(value)
+        with self._mutex:
+            self._values[check_key(key)] = new
 
     def erase_blocking(self, key: str) -> None:
-        self._values.pop(check_key(key), None)
+        with self._mutex:
+            self._values.pop(check_key(key), None)
 
     def _keys(self, prefix: str) -> list[str]:
         check_prefix(prefix)
         snapshot = list(self._values)
         return [key for key in snapshot if key.startswith(prefix)] if prefix else snapshot
+
+
+def part_of(value: bytes | None, byte_range: Request) -> Buffer | None:
+    """The part of ``value`` that ``byte_range`` names."""
+    if value is None or byte_range is None:
+        return value
+    if isinstance(byte_range, ByteRange):
+        return memoryview(value)[byte_range.start : byte_range.stop]
+    return memoryview(value)[max(0, len(value) - byte_range.nbytes) :]

@@ -8,40 +8,18 @@ from __future__ import annotations
 import asyncio
 import inspect
 import pickle
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from typing import Any
+from collections.abc import Awaitable, Callable
 
 import pytest
 
 from azarr.errors import StoreError
 from azarr.stores.base import BlockingStore, Request, Store
+from azarr.testing.sharing_suite import SharingSuite
+from azarr.testing.values import ILLEGAL_KEYS, ILLEGAL_PREFIXES, PARTS, UNICODE_KEYS, VALUE, changing, collect, fill, read
 from azarr.types import Buffer, ByteRange, Listing, Suffix
 
-ILLEGAL_KEYS = ["", "/", "/abs", "a/", "a//b", ".", "..", "../x", "a/..", "a/../b", "a/./b", "a\\b", "..\\x", "a\0b"]
-ILLEGAL_PREFIXES = ["/", "a", "/abs/", "a//", "../", "a/../", "a/../b/", "./", "a\\b/", "a\0b/"]
-UNICODE_KEYS = ["温度/c/0", "αβγ", "🌊/🌍", "with space", "50%", "%35%30", "a#b?c=d&e", "a+b", "...", "a..b", ".hidden", "a:b", "~"]
 
-VALUE = bytes(range(256))
-PARTS: list[tuple[Request, bytes]] = [
-    (None, VALUE),
-    (ByteRange(0), VALUE),
-    (ByteRange(0, 256), VALUE),
-    (ByteRange(3, 7), VALUE[3:7]),
-    (ByteRange(200), VALUE[200:]),
-    (ByteRange(5, 5), b""),
-    (ByteRange(250, 1000), VALUE[250:]),
-    (ByteRange(256), b""),
-    (ByteRange(256, 300), b""),
-    (ByteRange(1000), b""),
-    (ByteRange(1000, 2000), b""),
-    (Suffix(16), VALUE[-16:]),
-    (Suffix(256), VALUE),
-    (Suffix(1000), VALUE),
-    (Suffix(0), b""),
-]
-
-
-class StoreSuite:
+class StoreSuite(SharingSuite):
     """Inherit from it in a test module, and every promise that azarr relies on is tested on your store.
 
     ::
@@ -365,20 +343,20 @@ class StoreSuite:
         await asyncio.gather(*(asyncio.to_thread(work, f"t{i}") for i in range(3)))
         assert [bytes(blocking.get_blocking(f"t{i}/49") or b"") for i in range(3)] == [b"t0", b"t1", b"t2"]
 
+    async def test_update_blocking(self, blocking: BlockingStore) -> None:
+        for change in (None, b"1"), (b"1", b"2" * 1000), (b"2" * 1000, b""), (b"", None), (None, None), (None, b"3"):
+            blocking.update_blocking("a/b", changing(*change))
+            found = blocking.get_blocking("a/b")
+            assert (None if found is None else bytes(found)) == change[1]
 
-async def read(store: Any, key: str, byte_range: Request = None) -> bytes:
-    """The value, which has to be there, as plain bytes."""
-    value = await store.get(key, byte_range)
-    assert value is not None, f"{key!r} is missing"
-    return bytes(value)
+    async def test_update_blocking_that_fails_changes_nothing(self, blocking: BlockingStore) -> None:
+        def fail(_: Buffer | None) -> Buffer | None:
+            raise ZeroDivisionError
 
-
-async def fill(store: Store, keys: Iterable[str]) -> None:
-    """Store each key's own name there."""
-    for key in keys:
-        await store.set(key, key.encode())
-
-
-async def collect(keys: AsyncIterator[str]) -> list[str]:
-    """All of them, sorted; a duplicate would show."""
-    return sorted([key async for key in keys])
+        for key in ("a/b", "missing"):
+            blocking.set_blocking("a/b", VALUE)
+            with pytest.raises(ZeroDivisionError):
+                blocking.update_blocking(key, fail)
+        assert bytes(blocking.get_blocking("a/b") or b"") == VALUE
+        assert blocking.get_blocking("missing") is None
+        blocking.update_blocking("a/b", changing(VALUE, b"1"))

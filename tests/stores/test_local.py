@@ -213,6 +213,7 @@ def test_default_durability_is_file(tmp_path):
 
 
 async def test_cancelled_write_does_not_overtake_the_next(store, monkeypatch):
+    await store.set("k", b"old")
     entered, go = threading.Event(), threading.Event()
     replace = os.replace
 
@@ -386,7 +387,7 @@ def test_short_reads_are_continued(store, monkeypatch):
 
 @on_posix
 def test_large_reads_go_in_pieces(store, monkeypatch):
-    monkeypatch.setattr("azarr.stores.local._PIECE", 64)
+    monkeypatch.setattr("azarr.stores.files.PIECE", 64)
     value = bytes(range(200))
     store.set_blocking("k", value)
     for nbytes, answer in ((200, 200), (300, 200), (199, 200), (64, 65), (128, 129)):

@@ -1,0 +1,159 @@
+"""Reading, writing and removing files through the calls of the operating system, and what their failures mean for a store."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from azarr.errors import StoreError, TransientStoreError
+from azarr.stores.base import Request, Reserve
+from azarr.types import Buffer, ByteRange
+
+PIECE = 2**30
+"""Most bytes that one ``readv`` is asked for: some systems refuse 2 GiB and more."""
+
+# ``os.open`` makes every descriptor close-on-exec by itself.
+BINARY = getattr(os, "O_BINARY", 0)
+READ = os.O_RDONLY | BINARY
+CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | BINARY
+
+TRANSIENT = {errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.EBUSY, errno.ESTALE, errno.ETIMEDOUT}
+
+
+def read_value(descriptor: int, key: str, byte_range: Request, reserve: Reserve | None) -> Buffer | None:
+    """The part of an open file that ``byte_range`` names, in memory from ``reserve``; ``None`` of a folder."""
+    status = os.fstat(descriptor)
+    if stat.S_ISDIR(status.st_mode):
+        return None
+    start, nbytes = span(byte_range, status.st_size)
+    if start:
+        os.lseek(descriptor, start, os.SEEK_SET)
+    value: Buffer
+    if reserve is None:
+        value = read_bytes(descriptor, nbytes)
+        got = len(value)
+    else:
+        value = reserve(nbytes)[:nbytes]
+        got = fill(descriptor, value)
+    if got < nbytes:
+        raise TransientStoreError(f"{key!r} became shorter while it was read, got {got} of {nbytes} bytes: read it again", key=key)
+    return value
+
+
+def span(byte_range: Request, size: int) -> tuple[int, int]:
+    """Where to start in a value of ``size`` bytes, and how many bytes to read."""
+    if byte_range is None:
+        return 0, size
+    if isinstance(byte_range, ByteRange):
+        start = min(byte_range.start, size)
+        return start, size - start if byte_range.stop is None else min(byte_range.stop, size) - start
+    nbytes = min(byte_range.nbytes, size)
+    return size - nbytes, nbytes
+
+
+def read_bytes(descriptor: int, nbytes: int) -> bytes:
+    """The next ``nbytes`` bytes, fewer only at the end of the file."""
+    pieces = [os.read(descriptor, nbytes)]
+    while pieces[-1] and (missing := nbytes - sum(map(len, pieces))):
+        pieces.append(os.read(descriptor, missing))
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def fill(descriptor: int, out: memoryview, size: int | None = None) -> int:
+    """How many bytes the file still had, now in ``out``; ``len(out) + 1`` where it had more than fit.
+
+    ``size`` is how many bytes are in ``out`` already, of which the last were less than was asked for.
+    """
+    probe = bytearray(1)
+    if size is None:
+        size = readv(descriptor, out, probe)
+    while 0 < size < len(out) and (got := readv(descriptor, out[size:], probe)):
+        size += got
+    return size
+
+
+def readv(descriptor: int, out: memoryview, probe: bytearray) -> int:
+    """How many bytes were read into ``out`` and, beyond its end, ``probe``."""
+    if sys.platform == "win32":  # has no readv
+        piece = os.read(descriptor, len(out) + 1)
+        out[: len(piece)] = piece[: len(out)]
+        return len(piece)
+    return os.readv(descriptor, [out, probe] if len(out) <= PIECE else [out[:PIECE]])
+
+
+def write_all(descriptor: int, value: Buffer) -> None:
+    """Write all of ``value``."""
+    view = memoryview(value)
+    # Other shapes than a row of bytes are legal buffers; only scattered and empty ones cannot be looked at as such a row.
+    view = view.cast("B") if view.c_contiguous and view.nbytes else memoryview(bytes(view))
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def erase_files(folder: str) -> list[str]:
+    """The folders in ``folder``, from which everything else is removed."""
+    folders = []
+    with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
+        # A list, for what a folder shows while it is being emptied differs between systems.
+        for entry in list(entries):
+            if entry.is_dir(follow_symlinks=False):
+                folders.append(entry.path)
+            else:
+                with suppress(FileNotFoundError):
+                    os.unlink(entry.path)
+    return folders
+
+
+def remove_folder(folder: str) -> None:
+    """Remove ``folder``, if it is there and empty."""
+    try:
+        os.rmdir(folder)
+    except OSError as error:
+        # Somebody else may have put a new value there, or erased the folder as well.
+        if error.errno not in {errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR}:
+            raise
+
+
+def sync_folder(folder: str) -> None:
+    """Have the entries of ``folder`` survive a crash of the machine."""
+    if sys.platform == "win32":  # cannot open folders, and needs no such thing
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def is_absent(error: Exception, path: str) -> bool:
+    """Whether ``error`` proves that there is no value: nothing is there, a parent is a file, or it is a folder."""
+    if isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError):
+        return True
+    return isinstance(error, PermissionError) and os.path.isdir(path)
+
+
+def failure(verb: str, key: str, error: Exception) -> StoreError:
+    """What to raise where the system could not ``verb`` (read, write, erase) a value."""
+    if isinstance(error, OSError) and error.errno in TRANSIENT:
+        return TransientStoreError(f"cannot {verb} {key!r} now, trying again may help: {error}", key=key)
+    hint = ""
+    if isinstance(error, PermissionError):
+        hint = "; give this process the right to it"
+    elif isinstance(error, OSError) and error.errno == errno.ENOLCK:
+        hint = "; if no other process writes to this store, open it with LocalStore(..., locking=False)"
+    elif isinstance(error, NotADirectoryError | FileExistsError | IsADirectoryError):
+        hint = "; a local store cannot hold a key and keys below it, so erase one of them or choose another name"
+    return StoreError(f"cannot {verb} {key!r}: {error}{hint}", key=key)
+
+
+@contextmanager
+def reported(verb: str, prefix: str) -> Iterator[None]:
+    """Turn the errors of the system into those of a store."""
+    try:
+        yield
+    except (OSError, UnicodeEncodeError) as error:
+        raise failure(verb, prefix, error) from error
