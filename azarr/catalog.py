@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -20,7 +20,9 @@ from azarr.locks import locks_of
 from azarr.metadata import v3
 from azarr.metadata.consolidated import MEMBER, Consolidated, Documents, parse_v2, parse_v3
 from azarr.paths import above, depth, is_below, key_of, relative
-from azarr.types import JSON, Limits
+from azarr.rewriting import rewrite
+from azarr.stores.base import as_conditional
+from azarr.types import JSON, Buffer, Limits
 from azarr.window import gather
 
 REQUESTS = 32
@@ -46,6 +48,8 @@ class Change:
 
     put: Mapping[str, Documents]
     removed: Sequence[str]
+    latest: Callable[[], Awaitable[Mapping[str, Documents]]] | None = None
+    """What to put in instead, as it is in the store by now: for stores that other processes write to."""
     done: bool = False
 
 
@@ -112,6 +116,7 @@ class WriteThrough:
         self._registry = registry_of(store)
         self._locks = locks_of(store)
         self._ended = self._registry.ended
+        self._shared = as_conditional(store) is not None
 
     @property
     def disturbed(self) -> bool:
@@ -127,12 +132,13 @@ class WriteThrough:
         held: Collection[str] = (),
         own: str | None = None,
         whole: str | None = None,
+        again: Callable[[], Awaitable[Documents | None]] | None = None,
     ) -> None:
         """Put nodes in and take others out, in the documents of all consolidated groups above them.
 
         ``consolidated`` are these groups where the caller knows them, ``held`` the paths whose locks the caller holds. ``own`` is a
         group of v2 that has been changed and not made: its documents are in its own ``.zmetadata``, too. ``whole`` is the path of a
-        hierarchy that takes care of the groups within it itself.
+        hierarchy that takes care of the groups within it itself. ``again`` reads the documents of the one node that is put in again.
         """
         tops = {top for path in ([*put, *removed] if whole is None else [whole]) for top in above(path)}
         if own is not None:
@@ -142,9 +148,14 @@ class WriteThrough:
         if not self.disturbed:
             live = tops.intersection(catalog.path for catalog in self._registry.live(self._format))
             tops = live.union(await self.consolidated_of(tops - live) if consolidated is None else consolidated)
-        change = {path: without_member(documents) for path, documents in put.items()}
+        members = {path: without_member(documents) for path, documents in put.items()}
+
+        async def latest() -> Mapping[str, Documents]:
+            found = {path: await again() for path in put} if again is not None else {}
+            return {path: without_member(documents) for path, documents in found.items() if documents is not None}
+
         for top in sorted(tops, key=depth, reverse=True):
-            await self._apply_at(top, Change(change, removed), held)
+            await self._apply_at(top, Change(members, removed, None if again is None else latest), held)
 
     async def consolidated_of(self, tops: Iterable[str]) -> list[str]:
         """Those of the groups at ``tops`` that are consolidated, as far as can be told without parsing their documents."""
@@ -172,18 +183,26 @@ class WriteThrough:
             waiting.remove(change)
 
     async def _rewrite(self, top: str, changes: Iterable[Change]) -> None:
-        found = await read_consolidated(self._store, top, self._format, self._limits)
-        if found is None:
-            self._registry.publish(top, self._format, None)
-            return
-        members, consolidated = found
-        for change in changes:
-            put = {relative(path, top): documents for path, documents in change.put.items() if is_below(path, top)}
-            if self._format == 3:
-                put.pop("", None)
-            removed = [relative(path, top) for path in change.removed if path != top and is_below(path, top)]
-            consolidated = consolidated.changed(put, removed)
-        await write_consolidated(self._store, top, members, consolidated, self._limits)
+        consolidated: Consolidated | None = None
+
+        async def rewritten(document: Buffer | None) -> Buffer | None:
+            nonlocal consolidated
+            found = parse_consolidated(document, top, self._format, self._limits)
+            if found is None:
+                consolidated = None
+                return document
+            members, consolidated = found
+            for change in changes:
+                # what other processes have done to the node since must not be taken back: it is read after what it goes into
+                latest = await change.latest() if change.latest is not None and self._shared else change.put
+                put = {relative(path, top): documents for path, documents in latest.items() if is_below(path, top)}
+                if self._format == 3:
+                    put.pop("", None)
+                removed = [relative(path, top) for path in change.removed if path != top and is_below(path, top)]
+                consolidated = consolidated.changed(put, removed)
+            return serialize_consolidated(top, members, consolidated, self._limits)
+
+        await rewrite(self._store, key_of(top, name_of(self._format)), rewritten, part=self._limits.document)
         self._registry.publish(top, self._format, consolidated)
 
 
@@ -199,12 +218,11 @@ def without_member(documents: Documents) -> Documents:
     return {"zarr.json": {name: value for name, value in documents["zarr.json"].items() if name != MEMBER}}
 
 
-async def read_consolidated(
-    store: Any, path: str, zarr_format: Literal[2, 3], limits: Limits
+def parse_consolidated(
+    document: Buffer | None, path: str, zarr_format: Literal[2, 3], limits: Limits
 ) -> tuple[Mapping[str, JSON], Consolidated] | None:
     """The members of the document that holds the consolidated metadata of the group at ``path``, and that; ``None`` without."""
     name, where = name_of(zarr_format), path or "/"
-    document = await store.get(key_of(path, name), limits.document)
     if document is None:
         return None
     members = v3.load(document, where, name, limits)
@@ -212,8 +230,8 @@ async def read_consolidated(
     return None if consolidated is None else (members, consolidated)
 
 
-async def write_consolidated(store: Any, path: str, members: Mapping[str, JSON], consolidated: Consolidated, limits: Limits) -> None:
-    """Store consolidated metadata in the document of the group at ``path`` that has, for v3, these other ``members``."""
+def serialize_consolidated(path: str, members: Mapping[str, JSON], consolidated: Consolidated, limits: Limits) -> bytes:
+    """The document with the consolidated metadata of the group at ``path``, which has, for v3, these other ``members``."""
     name = name_of(consolidated.zarr_format)
     whole = consolidated.to_json() if consolidated.zarr_format == 2 else {**members, MEMBER: consolidated.to_json()}
     document = v3.dump(whole, name)
@@ -223,4 +241,4 @@ async def write_consolidated(store: Any, path: str, members: Mapping[str, JSON],
             f"{limits.metadata_nbytes} are accepted; raise Limits.metadata_nbytes, or do without with group.drop_consolidated()",
             path=path or "/",
         )
-    await store.set(key_of(path, name), document)
+    return document

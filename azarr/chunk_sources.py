@@ -125,13 +125,21 @@ def patched(pipeline: CodecPipeline, old: Buffer | None, projection: Projection,
     spec = pipeline.spec
     if projection.full and values.dtype == spec.dtype:
         return values
-    if old is None or projection.covers:
-        chunk = np.full(spec.shape, spec.fill, spec.dtype)
-    else:
-        chunk = np.empty(spec.shape, spec.dtype)
-        pipeline.decode_into(old, chunk)
+    chunk = np.full(spec.shape, spec.fill, spec.dtype) if old is None or projection.full else decoded(pipeline, old, projection)
     with np.errstate(over="ignore"):  # what a narrower float cannot hold is infinite in it
         chunk[projection.chunk or ...] = values
+    return chunk
+
+
+def decoded(pipeline: CodecPipeline, old: Buffer, projection: Projection) -> Array:
+    """The chunk as it is stored; fill value where it is damaged, but all that the array has of it is to be written."""
+    chunk = np.empty(pipeline.spec.shape, pipeline.spec.dtype)
+    try:
+        pipeline.decode_into(old, chunk)
+    except CodecError:
+        if not projection.covers:
+            raise
+        return np.full(pipeline.spec.shape, pipeline.spec.fill, pipeline.spec.dtype)
     return chunk
 
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Literal, NamedTuple, TypeAlias
 
 from azarr.catalog import REQUESTS, Catalog, WriteThrough
-from azarr.errors import MetadataError, NodeExistsError, NodeNotFoundError, StoreError
+from azarr.errors import MetadataError, NodeExistsError, NodeNotFoundError, PreconditionFailedError, StoreError
 from azarr.locks import Hold, locks_of
 from azarr.metadata import v2, v3
 from azarr.metadata.consolidated import HINT, MEMBER, Consolidated, Documents, parse_node, parse_v2, parse_v3
 from azarr.metadata.model import ArrayMetadata, GroupMetadata
 from azarr.paths import above, check_name, child, depth, key_of, normalize, prefix_of
-from azarr.stores.base import BlockingStore, ReadableStore, Store, WritableStore
+from azarr.rewriting import rewrite
+from azarr.stores.base import BlockingStore, ReadableStore, Store, WritableStore, as_conditional
 from azarr.types import JSON, Buffer, ByteRange, Limits
 from azarr.window import both, gather
 
@@ -24,13 +26,16 @@ ZarrFormat: TypeAlias = Literal[2, 3]
 
 NAMES_V2 = (".zarray", ".zgroup", ".zattrs")
 
+Edit: TypeAlias = Callable[[Metadata, Mapping[str, JSON]], Mapping[str, JSON]]
+"""From a node's metadata and the members of one of its documents to new members; none at all erase the document."""
+
 # Reading
 
 
 async def fetch(store: ReadableStore, path: str, names: Sequence[str], limits: Limits) -> list[Buffer | None]:
     """Documents of the node at ``path``, all at once; of each no more is read than the limit allows and one byte."""
-    if len(names) == 1:
-        return [await store.get(key_of(path, names[0]), limits.document)]
+    if len(names) < 2:
+        return [await store.get(key_of(path, name), limits.document) for name in names]
     return await gather(lambda name: store.get(key_of(path, name), limits.document), names, len(names))
 
 
@@ -56,11 +61,16 @@ def fetch_documents_blocking(store: BlockingStore, path: str, limits: Limits, za
     return None
 
 
+def names_of(zarr_format: ZarrFormat) -> tuple[str, ...]:
+    """The names of a node's documents."""
+    return ("zarr.json",) if zarr_format == 3 else NAMES_V2
+
+
 def loaded(found: Mapping[str, Buffer | None], path: str, limits: Limits) -> Documents | None:
-    """The documents of a v2 node; an array comes before a group."""
-    kind = next((name for name in (".zarray", ".zgroup") if found[name] is not None), None)
+    """The documents of a node, all of one format; an array comes before a group."""
+    kind = next((name for name in ("zarr.json", ".zarray", ".zgroup") if found.get(name) is not None), None)
     names = (kind, ".zattrs") if kind is not None else ()
-    documents = {name: v3.load(document, path or "/", name, limits) for name in names if (document := found[name]) is not None}
+    documents = {name: v3.load(document, path or "/", name, limits) for name in names if (document := found.get(name)) is not None}
     return documents or None
 
 
@@ -176,7 +186,10 @@ async def create(store: ReadableStore, path: str, metadata: Metadata, limits: Li
         if found:
             await erase(writable, path, limits)
         made = await create_groups(writable, surroundings.missing, metadata.zarr_format, limits)
-        await put(writable, path, serialized)
+        if overwrite:
+            await put(writable, path, serialized)
+        elif not await put_new(writable, path, serialized):
+            raise exists_error(path)
         await through.apply({**made, path: as_documents(serialized)}, consolidated=surroundings.consolidated)
     return writable
 
@@ -199,6 +212,21 @@ async def put(store: WritableStore, path: str, serialized: Mapping[str, bytes]) 
     """Store the documents of a node, one after the other."""
     for name, document in serialized.items():
         await store.set(key_of(path, name), document)
+
+
+async def put_new(store: WritableStore, path: str, serialized: Mapping[str, bytes]) -> bool:
+    """As ``put``; ``False`` where another process has made the node meanwhile, as far as the store can tell."""
+    conditional = as_conditional(store)
+    if conditional is None:
+        await put(store, path, serialized)
+        return True
+    *first, last = serialized  # the one that makes the node exist
+    await put(store, path, {name: serialized[name] for name in first})
+    try:
+        await conditional.set_if(key_of(path, last), serialized[last], None)
+    except PreconditionFailedError:
+        return False
+    return True
 
 
 class Surroundings(NamedTuple):
@@ -239,10 +267,11 @@ async def create_groups(store: Store, paths: Iterable[str], zarr_format: ZarrFor
     for path in paths:
         async with hold(store, path):
             documents = await fetch_documents(store, path, limits)
-            if documents is None:
-                await put(store, path, serialized)
+            if documents is None and await put_new(store, path, serialized):
                 made[path] = as_documents(serialized)
-            elif isinstance(parse_node(documents, path, limits), ArrayMetadata):
+                continue
+            documents = documents or await fetch_documents(store, path, limits)  # of another process
+            if documents is not None and isinstance(parse_node(documents, path, limits), ArrayMetadata):
                 raise NodeExistsError(f"there is an array at {path or '/'!r}, and arrays have no nodes below them", path=path)
     return made
 
@@ -250,37 +279,53 @@ async def create_groups(store: Store, paths: Iterable[str], zarr_format: ZarrFor
 # Changing
 
 
-async def change_attributes(
-    store: ReadableStore, path: str, change: Callable[[Mapping[str, JSON]], Mapping[str, JSON]], limits: Limits, own: Metadata
-) -> Metadata:
-    """The node's metadata after its stored attributes have become what ``change`` makes of them; others lose nothing by it.
+async def change(store: ReadableStore, path: str, name: str, edit: Edit, limits: Limits, own: Metadata) -> Metadata:
+    """The node's metadata after its document ``name`` has become what ``edit`` makes of it; others lose nothing by it.
 
-    Raises ``NodeNotFoundError`` where there is no node of the format of ``own`` any more. The rest of the documents stays as it is.
+    Raises ``NodeNotFoundError`` where there is no node of the format of ``own`` any more.
     """
     if not isinstance(store, WritableStore):
         raise StoreError(f"{store!r} cannot be written to")
     through = WriteThrough(store, own.zarr_format, limits)
-    async with hold(store, path):
-        documents = await fetch_documents(store, path, limits, own.zarr_format)
+    rest = [each for each in names_of(own.zarr_format) if each != name]
+    changed: Documents = {}
+
+    async def edited(old: Buffer | None) -> bytes | None:
+        nonlocal changed
+        documents = loaded({**others, name: old}, path, limits)
         metadata = None if documents is None else parse_node(documents, path, limits)
         if documents is None or metadata is None:
             raise NodeNotFoundError(f"there is no node of Zarr v{own.zarr_format} at {path or '/'!r} in {store!r} any more", path=path)
-        attributes = dict(change(metadata.attributes))
-        name = "zarr.json" if own.zarr_format == 3 else ".zattrs"
-        members = attributes if own.zarr_format == 2 else {**documents[name], "attributes": attributes}
-        document = v3.dump(members, name)
-        if len(document) > limits.metadata_nbytes:
+        members = edit(metadata, documents.get(name, {}))
+        document = v3.dump(members, name) if members else None
+        if document is not None and len(document) > limits.metadata_nbytes:
             raise MetadataError(
                 f"{path or '/'}: {name} would have {len(document)} bytes where {limits.metadata_nbytes} are accepted", path=path
             )
-        documents = {**documents, name: json.loads(document)}
-        if members:
-            await store.set(key_of(path, name), document)
-        else:
-            del documents[name]
-            await store.erase(key_of(path, name))
-        await through.apply({path: documents}, held=[path], own=path if ".zgroup" in documents else None)
-    return metadata.with_attributes(json.loads(document) if own.zarr_format == 2 else json.loads(document)["attributes"])
+        changed = {each: value for each, value in documents.items() if each != name}
+        if document is not None:
+            changed = {**changed, name: json.loads(document)}
+        return document
+
+    async with hold(store, path):
+        others = dict(zip(rest, await fetch(store, path, rest, limits), strict=True))
+        await rewrite(store, key_of(path, name), edited, part=limits.document)
+        again = partial(fetch_documents, store, path, limits, own.zarr_format)
+        await through.apply({path: changed}, held=[path], own=path if ".zgroup" in changed else None, again=again)
+    metadata = parse_node(changed, path, limits)
+    return own if metadata is None else metadata
+
+
+async def change_attributes(
+    store: ReadableStore, path: str, change_them: Callable[[Mapping[str, JSON]], Mapping[str, JSON]], limits: Limits, own: Metadata
+) -> Metadata:
+    """The node's metadata after its stored attributes have become what ``change_them`` makes of them. The rest stays as it is."""
+
+    def edit(metadata: Metadata, members: Mapping[str, JSON]) -> Mapping[str, JSON]:
+        attributes = dict(change_them(metadata.attributes))
+        return attributes if own.zarr_format == 2 else {**members, "attributes": attributes}
+
+    return await change(store, path, "zarr.json" if own.zarr_format == 3 else ".zattrs", edit, limits, own)
 
 
 async def update_attributes(store: ReadableStore, path: str, attributes: Mapping[str, JSON], limits: Limits, own: Metadata) -> Metadata:

@@ -7,9 +7,9 @@ import itertools
 from collections.abc import AsyncGenerator, Collection, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
-from azarr.catalog import Catalog, WriteThrough, name_of, registry_of, without_member, write_consolidated
+from azarr.catalog import Catalog, WriteThrough, name_of, registry_of, serialize_consolidated, without_member
 from azarr.crew import Crew
 from azarr.documents import (
     Documents,
@@ -23,6 +23,7 @@ from azarr.documents import (
     fetch_documents,
     fetch_documents_blocking,
     hold,
+    loaded,
     look_above,
     put,
     serialize,
@@ -33,8 +34,9 @@ from azarr.metadata import v3
 from azarr.metadata.consolidated import MEMBER, Consolidated
 from azarr.metadata.model import ArrayMetadata, GroupMetadata
 from azarr.paths import above, child, depth, is_below, key_of, prefix_of
+from azarr.rewriting import rewrite
 from azarr.stores.base import BlockingStore, ListableStore, ReadableStore, Store
-from azarr.types import Limits
+from azarr.types import Buffer, Limits
 from azarr.window import Runner, TaskRunner, Window, WorkerRunner, gather
 
 Batch: TypeAlias = tuple[str, ...]
@@ -259,22 +261,38 @@ async def consolidate(store: ReadableStore, path: str, zarr_format: Literal[2, 3
             async for name, found in walk(store, path, engine, max_depth=None, zarr_format=zarr_format):
                 documents[name] = without_member(found)
             consolidated = Consolidated(zarr_format, documents)
-            await write_consolidated(writable, path, own.get("zarr.json", {}), consolidated, limits)
+            await put_consolidated(writable, path, consolidated, limits)
             registry.publish(path, zarr_format, consolidated)
             return Catalog(store, path, consolidated)
     finally:
         registry.end()
 
 
+async def put_consolidated(store: Store, path: str, consolidated: Consolidated, limits: Limits) -> None:
+    """Store the consolidated metadata of the group at ``path``, leaving its other members as they are by now."""
+
+    async def serialized(document: Buffer | None) -> Buffer:
+        if consolidated.zarr_format == 2:
+            return serialize_consolidated(path, {}, consolidated, limits)
+        own = loaded({"zarr.json": document}, path, limits)
+        if own is None:
+            raise NodeNotFoundError(f"there is no group of Zarr v3 at {path or '/'!r} in {store!r} any more", path=path)
+        return serialize_consolidated(path, own["zarr.json"], consolidated, limits)
+
+    await rewrite(store, key_of(path, name_of(consolidated.zarr_format)), serialized, part=limits.document)
+
+
 async def drop_consolidated(store: ReadableStore, path: str, zarr_format: Literal[2, 3], limits: Limits) -> None:
     """Take the consolidated metadata of the group at ``path`` out of the store; fine where there is none."""
     writable = expect_store(store)
     async with hold(store, path):
-        name = name_of(zarr_format)
         if zarr_format == 2:
-            await writable.erase(key_of(path, name))
+            await writable.erase(key_of(path, ".zmetadata"))
         else:
-            own: Any = await fetch_documents(store, path, limits, 3)
-            if own is not None and MEMBER in own[name]:
-                await writable.set(key_of(path, name), v3.dump(without_member(own)[name], name))
+
+            async def dropped(document: Buffer | None) -> Buffer | None:
+                own = loaded({"zarr.json": document}, path, limits)
+                return v3.dump(without_member(own)["zarr.json"], "zarr.json") if own and MEMBER in own["zarr.json"] else document
+
+            await rewrite(writable, key_of(path, "zarr.json"), dropped, part=limits.document)
         registry_of(store).publish(path, zarr_format, None)

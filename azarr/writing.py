@@ -1,7 +1,8 @@
 """Writing: from one array into encoded chunks.
 
 What a store holds under one key (a chunk, or a shard) is rewritten as a whole, under the lock of that key: where only a part of it
-is written, the rest is read first and kept.
+is written, the rest is read first and kept. That goes for chunks at the edge of the array, too, even if all that the array has of them
+is written: somebody else may have made the array longer meanwhile, and filled what hangs over the edge.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from azarr.engine import Engine
 from azarr.errors import CodecError, WriteError
 from azarr.locks import KeyedLocks, locks_of
 from azarr.projections import Projection
+from azarr.rewriting import rewrite
 from azarr.selection import AnySelection
 from azarr.types import Array, Buffer
 from azarr.window import TaskRunner, Window
@@ -45,9 +47,9 @@ async def write_blocking(source: ChunkSource, locks: KeyedLocks, selection: AnyS
         try:
             if crew.stopped:
                 return
-            old = None if unit.covers else source.store.get_blocking(key)
-            new = updated(source, old, unit, selection, values)
-            if new is None:
+            if not unit.full:
+                source.store.update_blocking(key, lambda old: updated(source, old, unit, selection, values))
+            elif (new := updated(source, None, unit, selection, values)) is None:
                 source.store.erase_blocking(key)
             else:
                 source.store.set_blocking(key, new)
@@ -63,12 +65,15 @@ async def write_unit(
 ) -> None:
     """Write one unit, with the requests on the loop and the codecs in a worker."""
     key, store, requests = source.key(unit.coords), source.store, engine.requests()
+
+    async def change(old: Buffer | None) -> Buffer | None:
+        return await engine.call(updated, source, old, unit, selection, values)
+
     async with locks.hold(key):
-        old = None
-        if not unit.covers:
-            async with requests:
-                old = await store.get(key)
-        new = await engine.call(updated, source, old, unit, selection, values)
+        if not unit.full:
+            await rewrite(store, key, change, requests=requests, probably_absent=unit.covers)
+            return
+        new = await change(None)
         async with requests:
             await (store.erase(key) if new is None else store.set(key, new))
 
@@ -78,6 +83,8 @@ def updated(source: ChunkSource, old: Buffer | None, unit: Projection, selection
     try:
         return source.update(old, unit, selection, values)
     except CodecError as error:
+        if unit.covers and old is not None:  # nothing that the array has of the unit is needed: so what is damaged can be replaced
+            return updated(source, None, unit, selection, values)
         error.coords = error.coords or unit.coords
         raise
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from azarr.errors import StoreError
 from azarr.stores.base import Request, Reserve
+from azarr.stores.latency import LatencyStore
 from azarr.stores.memory import MemoryStore
 from azarr.types import Buffer
 
@@ -68,6 +69,24 @@ class _FaultyStore(MemoryStore):
     def erase_blocking(self, key: str) -> None:
         self._check(key)
         super().erase_blocking(key)
+
+
+class _Elsewhere(LatencyStore):
+    """The values of another store as another process sees them: without its locks, and through conditional writes if it has them."""
+
+    @property
+    def identity(self):
+        return "elsewhere", id(self)
+
+    @property
+    def locking(self):
+        return False
+
+
+@pytest.fixture(scope="session")
+def elsewhere() -> Callable:
+    """Makes a store of the values of another store that stands for another process: ``elsewhere(store, jitter=, seed=)``."""
+    return lambda store, jitter=0.0, seed=None: _Elsewhere(store, 0.0, jitter=jitter, seed=seed)
 
 
 @pytest.fixture(scope="session")

@@ -460,3 +460,49 @@ async def test_consolidated_groups_of_others(dataset):
     for name, own in real.items():
         assert documents.format_of(own) == group.metadata.zarr_format
         assert parsed(known.documents[name], name) == parsed(own, name)
+
+
+# Several processes
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_changes_from_several_processes_are_written_through_without_loss(zarr_format, elsewhere, run_virtual):
+    async def main(seed):
+        inner = azarr.MemoryStore()
+        group = await azarr.create_group(inner, zarr_format=zarr_format)
+        for name in "abc":
+            await group.create_group(name)
+        await group.consolidate()
+
+        async def work(number):
+            store = elsewhere(inner, jitter=1.0, seed=10 * seed + number)
+            mine = await azarr.open_group(store, "abc"[number % 3])
+            for turn in range(2):
+                await mine.update_attributes({f"{number}.{turn}": turn})
+            await (await azarr.open_group(store)).update_attributes({f"root {number}": number})
+
+        await asyncio.gather(*map(work, range(6)))
+        found = await azarr.open_group(inner, use_consolidated=True)
+        assert dict(found.attrs) == {f"root {number}": number for number in range(6)}
+        members = {name: dict(member.attrs) async for name, member in found.members()}
+        assert members == {
+            name: {f"{number}.{turn}": turn for number in (first, first + 3) for turn in range(2)} for first, name in enumerate("abc")
+        }
+
+    for seed in range(15):
+        run_virtual(lambda seed=seed: main(seed))
+
+
+def test_consolidating_keeps_the_attributes_that_another_process_sets_meanwhile(elsewhere, run_virtual):
+    async def main(seed):
+        inner = azarr.MemoryStore()
+        group = await azarr.create_group(inner)
+        await group.create_group("a")
+        here = await azarr.open_group(elsewhere(inner, jitter=1.0, seed=seed))
+        there = await azarr.open_group(elsewhere(inner, jitter=1.0, seed=seed + 1000))
+        await asyncio.gather(here.consolidate(), there.update_attributes({"x": 1}))
+        await asyncio.gather(here.drop_consolidated(), there.update_attributes({"y": 2}))
+        assert dict((await azarr.open_group(inner)).attrs) == {"x": 1, "y": 2}
+
+    for seed in range(30):
+        run_virtual(lambda seed=seed: main(seed))

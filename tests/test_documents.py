@@ -276,10 +276,17 @@ class Paused(azarr.MemoryStore):
         self.key, self.reached, self.go = key, asyncio.Event(), asyncio.Event()
 
     async def set(self, key, value):
+        await self._pause(key)
+        await super().set(key, value)
+
+    async def set_if(self, key, value, version):
+        await self._pause(key)
+        await super().set_if(key, value, version)
+
+    async def _pause(self, key):
         if key == self.key and not self.reached.is_set():
             self.reached.set()
             await self.go.wait()
-        await super().set(key, value)
 
 
 async def test_a_group_that_is_created_meanwhile_is_not_replaced_by_an_empty_one():
@@ -294,7 +301,37 @@ async def test_a_group_that_is_created_meanwhile_is_not_replaced_by_an_empty_one
     assert (await documents.read(store, "a", LIMITS)).attributes == {"kept": True}
 
 
+@pytest.mark.parametrize("zarr_format", [2, 3])
+async def test_of_two_processes_that_create_a_node_one_succeeds(elsewhere, zarr_format):
+    for seed in range(20):
+        inner = azarr.MemoryStore()
+        stores = [elsewhere(inner, seed=seed + number, jitter=0.001) for number in range(4)]
+        creating = [
+            documents.create(store, "a/b", GroupMetadata(zarr_format, {"by": number}), LIMITS, overwrite=False)
+            for number, store in enumerate(stores)
+        ]
+        outcomes = await asyncio.gather(*creating, return_exceptions=True)
+        winners = [number for number, outcome in enumerate(outcomes) if not isinstance(outcome, BaseException)]
+        assert len(winners) == 1
+        assert {type(outcome) for outcome in outcomes if isinstance(outcome, BaseException)} == {NodeExistsError}
+        if zarr_format == 3:
+            assert (await documents.read(inner, "a/b", LIMITS)).attributes == {"by": winners[0]}
+        assert await documents.read(inner, "a", LIMITS) == GroupMetadata(zarr_format)
+
+
 # Attributes
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+async def test_updates_from_several_processes_lose_nothing_of_each_other(elsewhere, zarr_format):
+    inner = azarr.MemoryStore()
+    own = GroupMetadata(zarr_format, {"first": 1})
+    await documents.create(inner, "g", own, LIMITS, overwrite=False)
+    stores = [elsewhere(inner, seed=number, jitter=0.001) for number in range(5)]
+    updates = [documents.update_attributes(stores[number % 5], "g", {f"a{number}": number}, LIMITS, own) for number in range(20)]
+    await asyncio.gather(*updates)
+    found = await documents.read(inner, "g", LIMITS)
+    assert found.attributes == {"first": 1, **{f"a{number}": number for number in range(20)}}
 
 
 @pytest.mark.parametrize("zarr_format", [2, 3])

@@ -38,6 +38,7 @@ FLOORS = {
     "azarr.engine": 3,
     "azarr.chunk_sources": 3,
     "azarr.reading": 3,
+    "azarr.rewriting": 3,
     "azarr.writing": 3,
     "azarr.chunk_reader": 3,
     "azarr.progress": 3,

@@ -181,6 +181,8 @@ async def test_only_what_is_written_in_part_is_read_first(layout, key, requests)
 
 @every_layout
 async def test_a_store_that_blocks_is_read_only_for_what_is_written_in_part(layout):
+    """And for what hangs over the edge of the array, which may be longer by now than this object knows."""
+
     class Recording(azarr.MemoryStore):
         read = ()
 
@@ -188,13 +190,19 @@ async def test_a_store_that_blocks_is_read_only_for_what_is_written_in_part(layo
             self.read = (*self.read, key)
             return super().get_blocking(key, byte_range, reserve)
 
+        def chunks_read(self):
+            keys, self.read = self.read, ()
+            return sorted(key for key in keys if key.startswith("c/"))
+
     store = Recording()
-    array = await make(store, layout, shape=(7, 11))
+    array = await make(store, layout, shape=(8, 11))
     await array.write(3)
+    edge = [f"c/{row}/3" for row in range(4)] if layout == "plain" else ["c/0/1", "c/1/1"]
+    assert store.chunks_read() == edge
     await array[4:, :6].write(3)
-    assert [key for key in store.read if key.startswith("c/")] == []
+    assert store.chunks_read() == []
     await array[4:, :5].write(4)
-    assert [key for key in store.read if key.startswith("c/")] == (["c/2/1", "c/3/1"] if layout == "plain" else ["c/1/0"])
+    assert store.chunks_read() == (["c/2/1", "c/3/1"] if layout == "plain" else ["c/1/0"])
 
 
 async def test_what_becomes_fill_value_when_it_is_converted_is_not_stored():
@@ -210,6 +218,35 @@ async def test_the_edge_of_the_array_is_written_without_reading():
     before = store.requests
     await array.write(3)
     assert store.requests - before == 16
+
+
+@every_way
+@every_layout
+async def test_what_hangs_over_the_edge_is_kept_as_the_array_may_be_longer_by_now(store, layout):
+    array = await make(store, layout)
+    await array.write(NUMBERS)
+    shorter = azarr.AsyncArray(store, "", array.metadata.with_shape((7, 11)))
+    await shorter.write(-1)
+    expected = NUMBERS.copy()
+    expected[:7, :11] = -1
+    assert np.array_equal(await array, expected)
+    await shorter[6:].write(0)
+    expected[6, :11] = 0
+    assert np.array_equal(await array, expected)
+    assert "c/3/0" in await keys(store) or layout != "plain"
+
+
+@every_way
+@every_layout
+async def test_all_that_the_array_has_of_a_damaged_unit_can_be_overwritten(store, layout):
+    array = await make(store, layout, shape=(7, 11), compressors=Crc32c())
+    await array.write(NUMBERS[:7, :11])
+    key = "c/3/3" if layout == "plain" else "c/1/1"
+    await store.set(key, bytes(byte ^ 1 for byte in await store.get(key)))
+    with pytest.raises(ChecksumError):
+        await array[6, 10].write(0)
+    await array.write(5)
+    assert (await array == 5).all()
 
 
 @every_way

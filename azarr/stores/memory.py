@@ -30,7 +30,7 @@ class MemoryStore(Store, BlockingStore, ConditionalStore):
 
     def __init__(self, values: Mapping[str, Buffer] | None = None) -> None:
         self._values = {check_key(key): bytes(value) for key, value in (values or {}).items()}
-        self._mutex = threading.Lock()  # a value is compared and replaced in one go
+        self._mutex = threading.RLock()  # a value is compared and replaced in one go
 
     def __repr__(self) -> str:
         count = len(self._values)
@@ -53,19 +53,19 @@ class MemoryStore(Store, BlockingStore, ConditionalStore):
         return self.get_blocking(key, byte_range)
 
     async def get_versioned(self, key: str, byte_range: Request = None) -> Versioned:
-        value = self._values.get(check_key(key))
-        return Versioned(part_of(value, byte_range), value)  # nothing stands better for a value than itself
+        value = self.get_blocking(key)
+        version = None if value is None else bytes(value)  # nothing stands better for a value than itself
+        return Versioned(part_of(version, byte_range), version)
 
     async def set_if(self, key: str, value: Buffer, version: Version | None) -> None:
-        new = bytes(value)
         with self._mutex:
             self._check_version(key, version)
-            self._values[key] = new
+            self.set_blocking(key, value)
 
     async def erase_if(self, key: str, version: Version) -> None:
         with self._mutex:
             self._check_version(key, version)
-            self._values.pop(key, None)
+            self.erase_blocking(key)
 
     def _check_version(self, key: str, version: Version | None) -> None:
         if self._values.get(check_key(key)) != version:
