@@ -15,6 +15,7 @@ from azarr import documents
 from azarr.chunk_grids import RectilinearGrid, RegularGrid
 from azarr.chunk_lengths import ChunkLengths, count_of, start_of
 from azarr.chunk_sources import ChunkSource, PlainChunks, ShardedChunks, UnequalChunks
+from azarr.codecs.ignored import understood
 from azarr.codecs.pipeline import CodecPipeline
 from azarr.codecs.sharding import Sharding
 from azarr.engine import Engine, default_engine
@@ -404,9 +405,12 @@ def check_out(out: object, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None
 def chunk_source(store: ReadableStore, path: str, metadata: ArrayMetadata, limits: Limits) -> ChunkSource:
     """Where the chunks of an array are: inside shards that can be read in part, or under keys of their own."""
     prefix = f"{path}/" if path else ""
-    keys, codecs = metadata.chunk_key_encoding, metadata.codecs
+    keys, codecs = metadata.chunk_key_encoding, understood(metadata.codecs)
     spec = replace(metadata.chunk_spec, limit=limits.chunk_nbytes)
     if len(codecs) == 1 and isinstance(codecs[0], Sharding) and isinstance(metadata.chunk_grid, RegularGrid):
         return ShardedChunks(store, prefix, keys, codecs[0].layout(spec), metadata.shape)
-    kind = UnequalChunks if isinstance(metadata.chunk_grid, RectilinearGrid) else PlainChunks
-    return kind(store, prefix, keys, CodecPipeline(codecs, spec), metadata.chunk_grid)  # type: ignore[arg-type]  # the grid of its kind
+    pipeline = CodecPipeline(codecs, spec)
+    if isinstance(metadata.chunk_grid, RectilinearGrid):
+        return UnequalChunks(store, prefix, keys, pipeline, metadata.chunk_grid)
+    # what is missing where no fill value is defined, every reader takes for something else
+    return PlainChunks(store, prefix, keys, pipeline, metadata.chunk_grid, keep_fill=metadata.fill_value is None)

@@ -126,6 +126,8 @@ def parse_chunk_grid(document: JSON, shape: tuple[int, ...], path: str) -> Chunk
     if document.get("must_understand", True) is not True:
         raise MetadataError(f"{path}: chunk_grid must be understood; 'must_understand': false is not legal here", path=path)
     name, configuration = cast("str", document["name"]), document.get("configuration")
+    if unknown := document.keys() - {"name", "configuration", "must_understand"}:
+        raise MetadataError(f"{path}: chunk_grid {name!r:.100} has unknown members {sorted(unknown)!r:.100}", path=path)
     if name not in CHUNK_GRIDS:
         raise UnknownExtensionError(f"{path}: unknown chunk grid {name!r:.100}; azarr has {', '.join(CHUNK_GRIDS)}", path=path, name=name)
     if not isinstance(configuration, Mapping):
@@ -137,6 +139,8 @@ def parse_chunk_grid(document: JSON, shape: tuple[int, ...], path: str) -> Chunk
 
 
 def _parse_regular(configuration: Mapping[str, JSON], shape: tuple[int, ...]) -> RegularGrid:
+    if unknown := configuration.keys() - {"chunk_shape"}:
+        raise MetadataError(f"chunk_grid.configuration has unknown members {sorted(unknown)!r:.100}")
     chunk_shape = configuration.get("chunk_shape")
     if not isinstance(chunk_shape, list) or any(isinstance(n, bool) or not isinstance(n, int) for n in chunk_shape):
         raise MetadataError(f"chunk_grid.configuration.chunk_shape must be a list of whole numbers, not {chunk_shape!r:.100}")

@@ -149,16 +149,25 @@ def encoded_or_none(pipeline: CodecPipeline, chunk: Array) -> Buffer | None:
 
 
 class PlainChunks:
-    """Every chunk under a key of its own."""
+    """Every chunk under a key of its own; ``keep_fill`` means those of nothing but fill value, too."""
 
-    def __init__(self, store: ReadableStore, prefix: str, keys: ChunkKeyEncoding, pipeline: CodecPipeline, grid: ChunkGrid) -> None:
+    def __init__(
+        self,
+        store: ReadableStore,
+        prefix: str,
+        keys: ChunkKeyEncoding,
+        pipeline: CodecPipeline,
+        grid: ChunkGrid,
+        *,
+        keep_fill: bool = False,
+    ) -> None:
         self.store: Any = store
         self.blocking = isinstance(store, BlockingStore)
         self.pipeline = pipeline
         self.chunks: tuple[int | ChunkLengths, ...] = grid.chunk_lengths
         self.unit_shape = pipeline.spec.shape
         self.chunks_per_unit = (1,) * len(grid.shape)
-        self.key_prefix, self.keys, self._grid = prefix, keys, grid
+        self.key_prefix, self.keys, self._grid, self._keep_fill = prefix, keys, grid, keep_fill
 
     def pipeline_of(self, coords: Coords) -> CodecPipeline:
         del coords
@@ -226,7 +235,8 @@ class PlainChunks:
     def update(self, old: Buffer | None, unit: Projection, selection: AnySelection, values: Array) -> Buffer | None:
         del selection
         pipeline = self.pipeline_of(unit.coords)
-        return encoded_or_none(pipeline, patched(pipeline, old, unit, values[unit.out or ...]))
+        chunk = patched(pipeline, old, unit, values[unit.out or ...])
+        return pipeline.encode(chunk) if self._keep_fill else encoded_or_none(pipeline, chunk)
 
 
 class UnequalChunks(PlainChunks):

@@ -15,11 +15,13 @@ from azarr.chunk_grids import RectilinearGrid, RegularGrid
 from azarr.chunk_keys import ChunkKeyEncoding, parse_chunk_key_encoding
 from azarr.chunk_lengths import parse_chunk_lengths
 from azarr.codecs.base import ArrayToArrayCodec, ArrayToBytesCodec, BytesToBytesCodec, Codec
+from azarr.codecs.blosc import unbound
 from azarr.codecs.bytes import Bytes
 from azarr.codecs.categorize import Categorize
+from azarr.codecs.ignored import Ignored, understood
 from azarr.codecs.optional import Optional as OptionalCodec
 from azarr.codecs.packbits import PackBits
-from azarr.codecs.pipeline import bind_codecs
+from azarr.codecs.pipeline import bind_codecs, resolved
 from azarr.codecs.registry import parse_codec
 from azarr.codecs.sharding import Sharding
 from azarr.codecs.transpose import Transpose
@@ -195,25 +197,26 @@ def array_metadata(
 
 def options_like(metadata: ArrayMetadata) -> dict[str, Any]:
     """The options that make an array like the one with this ``metadata``."""
-    outer = metadata.codecs
-    shape, shards = metadata.chunk_grid.chunk_shape, None
+    outer, spec = understood(metadata.codecs), metadata.chunk_spec
+    shape, shards = spec.shape, None
     unequal = isinstance(metadata.chunk_grid, RectilinearGrid)
     if len(outer) == 1 and isinstance(sharding := outer[0], Sharding) and not unequal:
         shards = {"shape": shape, "index_location": sharding.index_location}
-        shape, outer = sharding.chunk_shape, sharding.codecs
+        shape, outer = sharding.chunk_shape, understood(sharding.codecs)
+        spec = replace(spec, shape=shape)
     filters = tuple(codec for codec in outer if isinstance(codec, ArrayToArrayCodec))
     backwards = bool(filters) and filters[0] == Transpose(tuple(reversed(range(len(shape)))))
     serializer = next(codec for codec in outer if isinstance(codec, ArrayToBytesCodec))
     plain = isinstance(serializer, Bytes)
     return {
-        "dtype": _dtype_of(metadata.data_type, serializer, metadata.chunk_spec),
+        "dtype": _dtype_of(metadata.data_type, serializer, spec),
         "chunks": metadata.chunk_grid.chunk_lengths if unequal else shape,
         "shards": shards,
         "fill_value": metadata.effective_fill_value,
         "order": "F" if backwards else "C",
         "filters": filters[1:] if backwards else filters,
         "serializer": None if plain else serializer,
-        "compressors": tuple(codec for codec in outer if isinstance(codec, BytesToBytesCodec)),
+        "compressors": tuple(unbound(codec, resolved(filters, spec)) for codec in outer if isinstance(codec, BytesToBytesCodec)),
         "chunk_key_encoding": metadata.chunk_key_encoding,
         "dimension_names": metadata.dimension_names,
         "attributes": metadata.attributes,
@@ -288,7 +291,7 @@ def as_codec(codec: CodecLike) -> Codec:
     if isinstance(codec, Codec):
         return codec
     parsed = parse_codec(codec)
-    if parsed is None:
+    if isinstance(parsed, Ignored):
         raise MetadataError(f"unknown codec {codec!r:.100}")
     return parsed
 

@@ -90,6 +90,8 @@ def test_must_understand_may_be_said():
         document(),
         document(2, must_understand=False),
         document(2, must_understand=1),
+        document(2, chunk_shape=[2]),
+        {"name": "regular", "configuration": {"chunk_shape": [2], "origin": [1]}},
     ],
     ids=repr,
 )

@@ -97,6 +97,15 @@ async def test_an_undefined_fill_value_becomes_zero(store):
     assert (await array).tolist() == [0, 0, 0, 0]
 
 
+async def test_an_undefined_time_stays_none(store):
+    document = b'{"zarr_format":2,"shape":[4],"chunks":[2],"dtype":"<M8[s]","compressor":null,"fill_value":null,"order":"C","filters":null}'
+    await store.set("a/.zarray", document)
+    await store.set("a/1", bytes(16))
+    array = await azarr.convert(store, "a")
+    assert np.isnat(array.metadata.fill_value)
+    assert (await array).astype("i8").tolist() == [-(2**63), -(2**63), 0, 0]
+
+
 @pytest.mark.parametrize(
     "options", [{}, {"shards": 4, "chunk_key_encoding": {"name": "v2"}}, {"dimension_names": [None]}, {"chunks": [[1, 3]]}]
 )

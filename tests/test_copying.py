@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import math
 
 import numpy as np
@@ -355,3 +356,20 @@ async def test_text_of_any_length_is_copied():
     for options in ({}, {"chunks": 4}, {"zarr_format": 2}, {"compressors": None}):
         copy = await azarr.copy(source, azarr.MemoryStore(), **options)
         assert (await copy).tolist() == values.tolist()
+
+
+async def test_a_codec_that_need_not_be_understood_goes_with_the_copy():
+    store = azarr.MemoryStore()
+    array = await azarr.create_array(store, "a", shape=(4, 4), chunks=(2, 2), shards=(4, 4), dtype="i4")
+    await array.write(np.arange(16).reshape(4, 4))
+    members = json.loads(await store.get("a/zarr.json"))
+    members["codecs"].append({"name": "private", "must_understand": False, "configuration": {"x": 1}})
+    await store.set("a/zarr.json", json.dumps(members).encode())
+    opened = await azarr.open_array(store, "a")
+    assert (opened.chunks, opened.shards) == ((2, 2), (4, 4))
+    copy = await azarr.copy(opened, store, "b")
+    assert json.loads(await store.get("b/zarr.json"))["codecs"] == members["codecs"]
+    np.testing.assert_array_equal(await copy.read(), np.arange(16).reshape(4, 4))
+    other = await azarr.copy(opened, store, "c", chunks=(1, 4))
+    assert json.loads(await store.get("c/zarr.json"))["codecs"][-1]["name"] == "sharding_indexed"
+    np.testing.assert_array_equal(await other.read(), np.arange(16).reshape(4, 4))

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 import azarr
 from azarr.chunk_keys import SeparatedKeys
-from azarr.codecs import Blosc, Bytes, Crc32c, Gzip, Sharding, Transpose, Zstd
-from azarr.creation import AUTO_NBYTES, ArrayOptions, auto_chunks, options_like
+from azarr.codecs import AsType, Blosc, Bytes, Crc32c, Gzip, Sharding, Transpose, Zstd
+from azarr.creation import AUTO_NBYTES, ArrayOptions, array_metadata, auto_chunks, options_like
 from azarr.errors import MetadataError, UnknownExtensionError
 
 
@@ -416,3 +416,26 @@ async def test_shape_and_dtype_are_needed(options):
 async def test_an_unknown_option_is_named():
     with pytest.raises(TypeError, match=r"no option \['compressor'\]"):
         await make(shape=(3,), dtype="i4", compressor=None)
+
+
+BLOSC = {"name": "blosc", "configuration": {"cname": "lz4", "clevel": 1, "shuffle": "shuffle", "typesize": 8, "blocksize": 0}}
+
+
+@pytest.mark.parametrize(
+    ("options", "like", "typesize"),
+    [
+        ({}, {"dtype": "i2"}, 2),
+        ({}, {"dtype": "f8"}, 8),
+        ({}, {"dtype": "i2", "zarr_format": 2}, 2),
+        ({"chunks": 2, "shards": 4}, {"dtype": "i2"}, 2),
+        ({}, {"shape": 9}, 8),
+        ({"compressors": {**BLOSC, "configuration": {**BLOSC["configuration"], "typesize": 3}}}, {"dtype": "i2"}, 3),
+        ({}, {"dtype": "i2", "compressors": BLOSC}, 8),
+        ({"dtype": "f4", "filters": [AsType("<f8", "<f4")]}, {"filters": []}, 4),
+    ],
+)
+def test_the_typesize_of_blosc_follows_another_data_type(options, like, typesize):
+    first = array_metadata({"shape": 8, "dtype": "f8", "compressors": BLOSC, **options})
+    made = array_metadata(like, like=first)
+    codecs = made.codecs[0].codecs if "shards" in options else made.codecs
+    assert codecs[-1].typesize == typesize

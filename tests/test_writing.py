@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import math
 
 import numpy as np
@@ -539,3 +540,17 @@ async def test_a_chunk_that_cannot_be_encoded_names_itself(zarr_format, monkeypa
         await array[3, 4].write(1)
     assert caught.value.coords == (1, 1)
     assert caught.value.codec == "zstd"
+
+
+@pytest.mark.parametrize("dtype", ["<i4", "<M8[s]"])
+@pytest.mark.parametrize("blocking", [True, False])
+async def test_what_is_written_is_stored_where_the_fill_value_is_undefined(dtype, blocking):
+    document = {"zarr_format": 2, "shape": [4], "chunks": [2], "dtype": dtype, "compressor": None, "fill_value": None, "order": "C"}
+    memory = azarr.MemoryStore({".zarray": json.dumps(document).encode()})
+    array = await azarr.open_array(memory if blocking else azarr.LatencyStore(memory, 0))
+    fill = np.array([array.fill_value] * 2, dtype)
+    await array[:2].write(fill)
+    assert bytes(await memory.get("0")) == fill.tobytes()
+    assert await memory.get("1") is None
+    await array[3].write(fill[0])
+    assert bytes(await memory.get("1")) == fill.tobytes()

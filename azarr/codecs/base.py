@@ -49,6 +49,20 @@ class Codec(ABC):
         return self
 
 
+class Unconfigured(Codec):
+    """What codecs share that take no configuration."""
+
+    @classmethod
+    def from_configuration(cls, configuration: Mapping[str, JSON]) -> Self:
+        """The codec; ``MetadataError`` where it is given a configuration."""
+        check_keys(cls.name, configuration, frozenset())
+        return cls()
+
+    def configuration(self) -> dict[str, JSON]:
+        """Nothing."""
+        return {}
+
+
 class ArrayToArrayCodec(Codec):
     """Turns a chunk into another one: other axes, other values, another data type."""
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import binascii
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import ClassVar
 
-from azarr.codecs.base import BytesToBytesCodec, check_keys, wrong_size
+from azarr.codecs.base import BytesToBytesCodec, Unconfigured, wrong_size
 from azarr.codecs.damage import damaged
-from azarr.types import JSON, Buffer
+from azarr.types import Buffer
 
 
 @dataclass(frozen=True, slots=True)
-class Base64(BytesToBytesCodec):
+class Base64(Unconfigured, BytesToBytesCodec):
     """A third larger, for stores that take text only."""
 
     name: ClassVar[str] = "numcodecs.base64"
@@ -21,14 +20,6 @@ class Base64(BytesToBytesCodec):
     @property
     def releases_gil(self) -> bool:
         return False
-
-    @classmethod
-    def from_configuration(cls, configuration: Mapping[str, JSON]) -> Self:
-        check_keys(cls.name, configuration, frozenset())
-        return cls()
-
-    def configuration(self) -> dict[str, JSON]:
-        return {}
 
     def encode(self, data: Buffer) -> Buffer:
         return binascii.b2a_base64(data, newline=False)

@@ -168,6 +168,14 @@ class Blosc(BytesToBytesCodec):
             raise damaged(self.name, f"cannot decompress ({error})") from error
 
 
+def unbound(codec: BytesToBytesCodec, spec: ChunkSpec) -> BytesToBytesCodec:
+    """``codec``, with its ``typesize`` left open where that is what it gets from ``spec`` anyway, so that it follows another data type."""
+    if not isinstance(codec, Blosc):
+        return codec
+    free = replace(codec, typesize=None)
+    return free if free.bind(spec).typesize == codec.typesize else codec
+
+
 def _is_blosc1(flags: int) -> bool:
     """Whether a Blosc 1 reader can have written these flags, for a compressor that there is.
 

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal, Self, cast
 
 import numpy as np
 
-from azarr.codecs.base import BytesToBytesCodec, check_keys, integer, wrong_size
+from azarr.codecs.base import BytesToBytesCodec, Unconfigured, check_keys, integer, wrong_size
 from azarr.codecs.crc32c import Crc32c
 from azarr.codecs.damage import damaged
 from azarr.codecs.numcodecs_module import numcodecs_module
@@ -120,18 +120,10 @@ class LocatedCrc32c(_Located):
 
 
 @dataclass(frozen=True, slots=True)
-class Fletcher32(Checksum):
+class Fletcher32(Unconfigured, Checksum):
     """The checksum of HDF5 and netCDF, behind the bytes."""
 
     name: ClassVar[str] = "numcodecs.fletcher32"
-
-    @classmethod
-    def from_configuration(cls, configuration: Mapping[str, JSON]) -> Self:
-        check_keys(cls.name, configuration, frozenset())
-        return cls()
-
-    def configuration(self) -> dict[str, JSON]:
-        return {}
 
     @property
     def place(self) -> Location:

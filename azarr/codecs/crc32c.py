@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import ClassVar, Self
+from typing import ClassVar
 
-from azarr.codecs.base import BytesToBytesCodec, check_keys, wrong_size
+from azarr.codecs.base import BytesToBytesCodec, Unconfigured, wrong_size
 from azarr.codecs.damage import damaged
 from azarr.errors import ChecksumError
-from azarr.types import JSON, Buffer
+from azarr.types import Buffer
 
 
 @cache
@@ -22,18 +22,10 @@ def _checksum() -> Callable[[Buffer], int]:
 
 
 @dataclass(frozen=True, slots=True)
-class Crc32c(BytesToBytesCodec):
+class Crc32c(Unconfigured, BytesToBytesCodec):
     """A checksum that finds out whether the bytes changed since they were written."""
 
     name: ClassVar[str] = "crc32c"
-
-    @classmethod
-    def from_configuration(cls, configuration: Mapping[str, JSON]) -> Self:
-        check_keys(cls.name, configuration, frozenset())
-        return cls()
-
-    def configuration(self) -> dict[str, JSON]:
-        return {}
 
     def encode(self, data: Buffer) -> Buffer:
         return b"".join((data, _checksum()(data).to_bytes(4, "little")))

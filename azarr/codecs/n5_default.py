@@ -12,6 +12,7 @@ import numpy as np
 from azarr.codecs.base import ArrayToBytesCodec, BytesToBytesCodec, Codec, check_keys
 from azarr.codecs.bytes import Bytes
 from azarr.codecs.damage import damaged
+from azarr.codecs.ignored import understood
 from azarr.codecs.pipeline import CodecPipeline, bind_codecs
 from azarr.codecs.transpose import Transpose
 from azarr.errors import CodecError, MetadataError
@@ -47,7 +48,8 @@ class N5Default(ArrayToBytesCodec):
         return {"codecs": self.codecs}
 
     def bind(self, spec: ChunkSpec) -> Self:
-        codecs = bind_codecs(self.codecs, spec)
+        bound = bind_codecs(self.codecs, spec)
+        codecs = understood(bound)
         reversal = tuple(range(len(spec.shape)))[::-1]
         right = (
             2 <= len(codecs) <= 3
@@ -60,7 +62,7 @@ class N5Default(ArrayToBytesCodec):
         if not right:
             order = list(reversal)
             raise MetadataError(f"codec 'n5_default' takes 'transpose' of order {order}, 'bytes' (endian 'big') and at most one compressor")
-        return replace(self, codecs=codecs)
+        return replace(self, codecs=bound)
 
     def encode(self, chunk: Array, spec: ChunkSpec) -> Buffer:
         header = START.pack(DEFAULT_MODE, len(spec.shape)) + struct.pack(f">{len(spec.shape)}I", *spec.shape)

@@ -9,7 +9,7 @@ from typing import ClassVar, Final, Literal, NamedTuple, Self, cast
 
 import numpy as np
 
-from azarr.codecs.base import ArrayToArrayCodec, ArrayToBytesCodec, bytes_of, check_keys, integer, wrong_size
+from azarr.codecs.base import ArrayToArrayCodec, ArrayToBytesCodec, Unconfigured, bytes_of, check_keys, integer, wrong_size
 from azarr.codecs.damage import damaged
 from azarr.errors import MetadataError
 from azarr.types import JSON, Array, Buffer, ChunkSpec
@@ -167,18 +167,10 @@ def _little_endian(elements: Array) -> Array:
 
 
 @dataclass(frozen=True, slots=True)
-class NumcodecsPackBits(ArrayToArrayCodec):
+class NumcodecsPackBits(Unconfigured, ArrayToArrayCodec):
     """Truth values as single bits, the first one in the highest bit, behind a byte with the number of bits that fill the last one."""
 
     name: ClassVar[str] = "numcodecs.packbits"
-
-    @classmethod
-    def from_configuration(cls, configuration: Mapping[str, JSON]) -> Self:
-        check_keys(cls.name, configuration, frozenset())
-        return cls()
-
-    def configuration(self) -> dict[str, JSON]:
-        return {}
 
     def bind(self, spec: ChunkSpec) -> Self:
         if spec.dtype.kind != "b":

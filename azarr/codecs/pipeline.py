@@ -9,13 +9,16 @@ import numpy as np
 from azarr.codecs import scratch
 from azarr.codecs.base import ArrayToArrayCodec, ArrayToBytesCodec, BytesToBytesCodec, Codec, bytes_of, wrong_size
 from azarr.codecs.bytes import Bytes
+from azarr.codecs.ignored import understood
 from azarr.errors import MetadataError
 from azarr.types import Array, Buffer, ChunkSpec
 
 
 def check_order(codecs: Sequence[Codec]) -> None:
     """Raise ``MetadataError`` unless there are array-to-array codecs, then one array-to-bytes codec, then bytes-to-bytes codecs."""
-    kinds = [0 if isinstance(codec, ArrayToArrayCodec) else 1 if isinstance(codec, ArrayToBytesCodec) else 2 for codec in codecs]
+    kinds = [
+        0 if isinstance(codec, ArrayToArrayCodec) else 1 if isinstance(codec, ArrayToBytesCodec) else 2 for codec in understood(codecs)
+    ]
     if kinds.count(1) != 1:
         raise MetadataError(f"codecs need exactly one that turns the array into bytes (such as 'bytes'); there are {kinds.count(1)}")
     if kinds != sorted(kinds):
@@ -34,6 +37,14 @@ def bind_codecs(codecs: Sequence[Codec], spec: ChunkSpec) -> tuple[Codec, ...]:
         if isinstance(complete, ArrayToArrayCodec):
             spec = complete.resolve(spec)
     return tuple(bound)
+
+
+def resolved(codecs: Sequence[Codec], spec: ChunkSpec) -> ChunkSpec:
+    """What a chunk like ``spec`` looks like behind those of ``codecs``, in order, that make arrays of arrays."""
+    for codec in codecs:
+        if isinstance(codec, ArrayToArrayCodec):
+            spec = codec.resolve(spec)
+    return spec
 
 
 class CodecPipeline:

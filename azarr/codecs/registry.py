@@ -22,6 +22,7 @@ from azarr.codecs.delta import Delta
 from azarr.codecs.fixedscaleoffset import FixedScaleOffset
 from azarr.codecs.from_zarr_python import from_zarr_python, is_of_zarr_python
 from azarr.codecs.gzip import Gzip
+from azarr.codecs.ignored import Ignored
 from azarr.codecs.json2 import Json2
 from azarr.codecs.lz4 import Lz4
 from azarr.codecs.lzma import Lzma
@@ -126,8 +127,8 @@ MAX_CODECS = 64
 """Codecs that an array may have, those inside other codecs included: many times what is of any use."""
 
 
-def parse_codec(document: JSON) -> Codec | None:
-    """The codec that one entry of ``codecs`` describes; ``None`` where it is unknown and need not be understood."""
+def parse_codec(document: JSON) -> Codec:
+    """The codec that one entry of ``codecs`` describes; an ``Ignored`` one where it is unknown and need not be understood."""
     if isinstance(document, str):
         document = {"name": document}
     if not isinstance(document, Mapping) or not isinstance(document.get("name"), str):
@@ -144,14 +145,14 @@ def parse_codec(document: JSON) -> Codec | None:
         inner = {key: _parse_nested(name, key, configuration[key]) for key in codec.nested & configuration.keys()}
         return _FROM_NUMCODECS.get((name, codec), codec.from_configuration)({**configuration, **inner})
     if document.get("must_understand", True) is False:
-        return None
+        return Ignored.of(document)
     raise UnknownExtensionError(f"unknown codec {name!r:.100}; azarr has {sorted(CODECS.names)}, and no plug-in has it", name=name)
 
 
 def _parse_nested(name: str, key: str, documents: JSON) -> Any:
     if not isinstance(documents, list | tuple):
         raise MetadataError(f"codec {name!r}: {key} must be a list of codecs, not {documents!r:.100}")
-    codecs = tuple(codec for document in documents[: MAX_CODECS + 1] if (codec := parse_codec(document)) is not None)
+    codecs = tuple(map(parse_codec, documents[: MAX_CODECS + 1]))
     if len(documents) > MAX_CODECS or _count(codecs) > MAX_CODECS:
         raise MetadataError(f"there are more than the {MAX_CODECS} codecs that are accepted")
     return codecs
@@ -175,6 +176,8 @@ def _count(codecs: Sequence[Codec]) -> int:
 
 def serialize_codec(codec: Codec) -> dict[str, JSON]:
     """The object that stands for ``codec`` in v3 metadata; always an object, as older readers refuse bare names."""
+    if isinstance(codec, Ignored):
+        return codec.to_json()
     configuration = codec.configuration()
     for key in codec.nested & configuration.keys():
         configuration[key] = [serialize_codec(inner) for inner in cast("tuple[Codec, ...]", configuration[key])]

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import ClassVar, Self
+from typing import ClassVar
 
-from azarr.codecs.base import BytesToBytesCodec, check_keys, wrong_size
+from azarr.codecs.base import BytesToBytesCodec, Unconfigured, wrong_size
 from azarr.codecs.damage import damaged
 from azarr.errors import CodecError
-from azarr.types import JSON, Buffer
+from azarr.types import Buffer
 
 MAX_NBYTES = 2**32 - 1
 """The most that one block can hold."""
@@ -25,18 +25,10 @@ def _library() -> tuple[Callable[[Buffer], bytes], Callable[[Buffer], bytes], ty
 
 
 @dataclass(frozen=True, slots=True)
-class Snappy(BytesToBytesCodec):
+class Snappy(Unconfigured, BytesToBytesCodec):
     """Fast compression without a setting; no checksum."""
 
     name: ClassVar[str] = "snappy"
-
-    @classmethod
-    def from_configuration(cls, configuration: Mapping[str, JSON]) -> Self:
-        check_keys(cls.name, configuration, frozenset())
-        return cls()
-
-    def configuration(self) -> dict[str, JSON]:
-        return {}
 
     def encode(self, data: Buffer) -> Buffer:
         if len(data) > MAX_NBYTES:

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 
-from azarr.codecs.base import ArrayToBytesCodec, check_keys
+from azarr.codecs.base import ArrayToBytesCodec, Unconfigured, check_keys
 from azarr.codecs.damage import damaged
 from azarr.codecs.numcodecs_module import numcodecs_module
 from azarr.data_types import DataType, data_type_for
@@ -104,7 +104,7 @@ def split(codec: str, data: Buffer, count: int) -> Array:
 
 
 @dataclass(frozen=True, slots=True)
-class VlenUtf8(LengthPrefixedCodec):
+class VlenUtf8(Unconfigured, LengthPrefixedCodec):
     """Strings in UTF-8."""
 
     name: ClassVar[str] = "vlen-utf8"
@@ -112,14 +112,6 @@ class VlenUtf8(LengthPrefixedCodec):
     @property
     def data_type(self) -> DataType:
         return String()
-
-    @classmethod
-    def from_configuration(cls, configuration: Mapping[str, JSON]) -> Self:
-        check_keys(cls.name, configuration, frozenset())
-        return cls()
-
-    def configuration(self) -> dict[str, JSON]:
-        return {}
 
     def bind(self, spec: ChunkSpec) -> Self:
         if not spec.variable or not isinstance(spec.fill_value, str):
@@ -137,7 +129,7 @@ class VlenUtf8(LengthPrefixedCodec):
 
 
 @dataclass(frozen=True, slots=True)
-class VlenBytes(LengthPrefixedCodec):
+class VlenBytes(Unconfigured, LengthPrefixedCodec):
     """Bytes as they are."""
 
     name: ClassVar[str] = "vlen-bytes"
@@ -145,14 +137,6 @@ class VlenBytes(LengthPrefixedCodec):
     @property
     def data_type(self) -> DataType:
         return BytesType()
-
-    @classmethod
-    def from_configuration(cls, configuration: Mapping[str, JSON]) -> Self:
-        check_keys(cls.name, configuration, frozenset())
-        return cls()
-
-    def configuration(self) -> dict[str, JSON]:
-        return {}
 
     def bind(self, spec: ChunkSpec) -> Self:
         if not spec.variable or not isinstance(spec.fill_value, bytes):

@@ -9,14 +9,14 @@ from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 
-from azarr.codecs.base import Codec, check_keys
+from azarr.codecs.base import Codec, Unconfigured, check_keys
 from azarr.codecs.damage import damaged
 from azarr.codecs.pipeline import CodecPipeline, bind_codecs
 from azarr.codecs.vlen import LengthPrefixedCodec, VariableLengthCodec
 from azarr.data_types import DataType
 from azarr.data_types.text import String
 from azarr.errors import CodecError, MetadataError
-from azarr.types import JSON, Array, Buffer, ChunkSpec
+from azarr.types import Array, Buffer, ChunkSpec
 
 SIZE = np.dtype("<u8")
 
@@ -120,18 +120,10 @@ class ZarrsVlen(VariableLengthCodec):
 
 
 @dataclass(frozen=True, slots=True)
-class ZarrsVlenV2(LengthPrefixedCodec):
+class ZarrsVlenV2(Unconfigured, LengthPrefixedCodec):
     """The layout of ``vlen-utf8`` and ``vlen-bytes``, for both of their data types."""
 
     name: ClassVar[str] = "zarrs.vlen_v2"
-
-    @classmethod
-    def from_configuration(cls, configuration: Mapping[str, JSON]) -> Self:
-        check_keys(cls.name, configuration, frozenset())
-        return cls()
-
-    def configuration(self) -> dict[str, JSON]:
-        return {}
 
     @property
     def data_type(self) -> DataType:

@@ -38,8 +38,13 @@ class DataType(ABC):
 
     @property
     def zero(self) -> FillValue:
-        """What elements are that nobody has defined: zero, or what comes closest."""
+        """Zero, or what comes closest."""
         return np.zeros(1, self.dtype)[0]
+
+    @property
+    def undefined(self) -> FillValue:
+        """What elements are that nobody has defined, as in missing chunks of v2 where the fill value is ``null``."""
+        return self.zero
 
     @property
     def default_fill_value(self) -> FillValue:

@@ -33,6 +33,11 @@ class Time(DataType):
         """Not a time, so that a missing one is not taken for the year 1970."""
         return self._at(NAT)
 
+    @property
+    def undefined(self) -> FillValue:
+        """Not a time: zarr-python 3 means it and does not store chunks of it; version 2 stored all chunks and gave what was in memory."""
+        return self._at(NAT)
+
     def parse_fill_value(self, document: JSON) -> FillValue:
         """The time of a number of ticks, or of ``"NaT"``."""
         if document == "NaT":

@@ -20,7 +20,8 @@ SHAPES_CHECKED = 64
 class ArrayMetadata:
     """The metadata of an array. What v2 calls otherwise is translated: order F is a transpose codec, byte order the bytes codec's.
 
-    ``fill_value`` is ``None`` only where a v2 document says ``null``: missing chunks are then undefined, and read as zero.
+    ``fill_value`` is ``None`` only where a v2 document says ``null``: missing chunks are then undefined, and read as zero, times as NaT.
+    Since others take them for something else, all chunks that are written are stored.
     ``extensions`` are the top-level members that azarr does not know and need not understand; they are written back.
     """
 
@@ -39,7 +40,7 @@ class ArrayMetadata:
     @property
     def effective_fill_value(self) -> FillValue:
         """What missing chunks read as."""
-        return self.data_type.zero if self.fill_value is None else self.fill_value
+        return self.data_type.undefined if self.fill_value is None else self.fill_value
 
     @property
     def chunk_spec(self) -> ChunkSpec:

@@ -14,7 +14,7 @@ DIMENSIONS: Final = "_ARRAY_DIMENSIONS"
 
 
 def translated(metadata: ArrayMetadata | GroupMetadata, zarr_format: Literal[2, 3]) -> Any:
-    """The same metadata in the other format: an undefined fill value becomes zero in v3, dimension names an attribute in v2.
+    """The same metadata in the other format: an undefined fill value becomes zero in v3 (or NaT), dimension names an attribute in v2.
 
     The consolidated metadata of a group stay behind. Whether the format can express the rest is for its ``serialize`` to say.
     """

@@ -15,6 +15,7 @@ from azarr.codecs.base import ArrayToArrayCodec, ArrayToBytesCodec, Codec
 from azarr.codecs.blosc import SHUFFLES
 from azarr.codecs.bytes import Bytes
 from azarr.codecs.foreign import ForeignCodec
+from azarr.codecs.ignored import Ignored
 from azarr.codecs.registry import CODECS
 from azarr.codecs.vlen import VariableLengthCodec
 from azarr.errors import MetadataError
@@ -127,7 +128,7 @@ def serialize(codecs: Sequence[Codec], ndim: int) -> tuple[str, JSON, list[JSON]
 
 def _serialize_codec(codec: Codec, endian: JSON) -> JSON:
     """The filter or compressor that ``codec`` is in v2."""
-    codec_id = id_in_v2(type(codec))
+    codec_id = None if isinstance(codec, Ignored) else id_in_v2(type(codec))
     if codec_id is None:
         raise inexpressible(f"the codec {codec.name!r}")
     configuration = codec.configuration()

@@ -166,11 +166,11 @@ _OBJECT_CODECS: Final = ("vlen-utf8", "vlen-bytes", "vlen-array", "json2")
 
 
 def parse_fill_value(document: JSON, elements: Elements, path: str) -> FillValue:
-    """The value that a v2 ``fill_value`` stands for; zero for ``null``."""
+    """The value that a v2 ``fill_value`` stands for; what is taken for undefined elements for ``null``."""
     data_type = elements.data_type
     try:
         if document is None:
-            return data_type.zero
+            return data_type.undefined
         if isinstance(data_type, Number | Time):
             return data_type.parse_fill_value(_number(document, data_type))
         if document in (0, "") and isinstance(data_type, Struct | NullTerminatedBytes | RawBytes | BytesType | FixedLengthUTF32 | String):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -56,6 +57,7 @@ from azarr.codecs import (
     Zlib,
     Zstd,
 )
+from azarr.codecs.pipeline import CodecPipeline
 from azarr.codecs.registry import CODECS, MAX_CODECS, parse_codec, parse_codecs, register_codec, serialize_codec
 from azarr.data_types import parse_data_type
 from azarr.errors import MetadataError, RegistrationError, UnknownExtensionError
@@ -169,12 +171,38 @@ def test_a_name_alone_is_a_codec_without_configuration():
     assert parse_codec("crc32c") == parse_codec({"name": "crc32c"}) == parse_codec({"name": "crc32c", "configuration": {}}) == Crc32c()
 
 
-@pytest.mark.parametrize("known", [True, False])
-def test_what_need_not_be_understood_is_left_out_where_it_is_unknown(known):
-    document = {"name": "crc32c" if known else "private", "must_understand": False}
-    assert parse_codec(document) == (Crc32c() if known else None)
-    bound = parse_codecs([{"name": "bytes", "configuration": {"endian": "big"}}, document], SPEC, "a")
-    assert bound == ((Bytes("big"), Crc32c()) if known else (Bytes("big"),))
+BIG = {"name": "bytes", "configuration": {"endian": "big"}}
+PRIVATE = {"name": "private", "configuration": {"b": [1, None], "a": {}}, "must_understand": False}
+
+
+def test_a_known_codec_is_used_even_where_it_need_not_be_understood():
+    assert parse_codecs([BIG, {"name": "crc32c", "must_understand": False}], SPEC, "a") == (Bytes("big"), Crc32c())
+
+
+@pytest.mark.parametrize("documents", [[BIG, PRIVATE], [PRIVATE, BIG], [PRIVATE, BIG, PRIVATE, {"name": "crc32c"}, PRIVATE]])
+def test_chunks_pass_by_what_need_not_be_understood_and_its_document_stays(documents):
+    codecs = parse_codecs(documents, SPEC, "a")
+    assert [serialize_codec(codec) for codec in codecs] == documents
+    assert parse_codecs(documents, SPEC, "a") == codecs
+    known = parse_codecs([document for document in documents if document is not PRIVATE], SPEC, "a")
+    chunk = np.arange(24, dtype="i4").reshape(4, 6)
+    pipeline = pickle.loads(pickle.dumps(CodecPipeline(codecs, SPEC)))
+    assert pipeline.encode(chunk) == CodecPipeline(known, SPEC).encode(chunk)
+    np.testing.assert_array_equal(pipeline.decode(pipeline.encode(chunk)), chunk)
+
+
+def test_what_need_not_be_understood_stays_inside_shards():
+    inner = {"chunk_shape": [2, 3], "codecs": [PRIVATE, BIG], "index_codecs": [BIG, PRIVATE], "index_location": "end"}
+    document = {"name": "sharding_indexed", "configuration": inner}
+    (codec,) = parse_codecs([document], SPEC, "a")
+    assert serialize_codec(codec) == document
+    pipeline, chunk = CodecPipeline([codec], SPEC), np.arange(24, dtype="i4").reshape(4, 6)
+    np.testing.assert_array_equal(pipeline.decode(pipeline.encode(chunk)), chunk)
+
+
+def test_what_says_itself_whether_a_codec_was_applied_needs_to_know_it():
+    with pytest.raises(MetadataError, match="'conditional' holds codecs from bytes to bytes, not private"):
+        parse_codec({"name": "conditional", "configuration": {"codecs": [PRIVATE]}})
 
 
 @pytest.mark.parametrize("document", ["private", {"name": "private"}, {"name": "private", "must_understand": True}], ids=repr)

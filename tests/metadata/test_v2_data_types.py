@@ -93,11 +93,19 @@ def test_what_old_writers_left(args, zero):
         assert value == zero or np.isnat(value)
 
 
-@pytest.mark.parametrize("dtype", ["|S3", "|V3", "<U3", "<M8[s]", "<m8[s]", NESTED])
+@pytest.mark.parametrize("dtype", ["|S3", "|V3", "<U3", NESTED, [["t", "<M8[s]"], ["n", "<i4"]]])
 def test_undefined_fill_values_are_zero(dtype):
     array = parse(dtype)
     assert array.fill_value is None
     assert not any(np.array([array.effective_fill_value], array.data_type.dtype).tobytes())
+
+
+@pytest.mark.parametrize("dtype", ["<M8[s]", "<m8[s]", ">M8[25us]"])
+def test_undefined_times_are_no_times(dtype):
+    array = parse(dtype)
+    assert array.fill_value is None
+    assert np.isnat(array.effective_fill_value)
+    assert json.loads(v2.serialize(array)[".zarray"])["fill_value"] is None
 
 
 @pytest.mark.parametrize(
