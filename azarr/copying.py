@@ -28,7 +28,7 @@ from azarr.errors import MetadataError, NodeExistsError, NodeNotFoundError
 from azarr.metadata.model import ArrayMetadata, GroupMetadata
 from azarr.metadata.translation import translated
 from azarr.paths import above, check_name, child, depth, is_below, prefix_of
-from azarr.stores.base import BlockingStore, ListableStore, ReadableStore, Store
+from azarr.stores.base import BlockingStore, ListableStore, ReadableStore, Store, is_remote
 from azarr.types import Coords, element_nbytes
 from azarr.window import TaskRunner, Window, gather
 
@@ -80,7 +80,7 @@ async def copy_nodes(
 
     ``options`` are those of ``azarr.create_array`` for what is to be different about the arrays; see ``azarr.copy`` for the errors.
     """
-    wanted = {name: target_metadata(metadata, options) for name, metadata in found.items()}
+    wanted = {name: target_metadata(metadata, options, remote=is_remote(target)) for name, metadata in found.items()}
     for name, metadata in wanted.items():
         documents.checked(child(where, name), metadata, engine.limits)
     arrays = [name for name, metadata in wanted.items() if isinstance(metadata, ArrayMetadata)]
@@ -104,8 +104,8 @@ def same_data(one: object, other: object) -> bool:
     return one is other or (identity is not None and identity == getattr(other, "identity", None))
 
 
-def target_metadata(metadata: Metadata, options: Mapping[str, Any]) -> Metadata:
-    """The metadata of a copy with these options."""
+def target_metadata(metadata: Metadata, options: Mapping[str, Any], *, remote: bool) -> Metadata:
+    """The metadata of a copy with these options, on a store of which ``remote`` says whether its requests are awaited."""
     zarr_format = options.get("zarr_format", metadata.zarr_format)
     if zarr_format not in (2, 3):
         raise MetadataError(f"zarr_format must be 2 or 3, not {zarr_format!r:.100}")
@@ -127,7 +127,7 @@ def target_metadata(metadata: Metadata, options: Mapping[str, Any]) -> Metadata:
     carried: dict[str, Any] = {"attributes": same.attributes, "dimension_names": same.dimension_names}
     if zarr_format == 2:
         carried["shards"] = None  # which v2 does not have
-    return array_metadata({**carried, **options, "zarr_format": zarr_format}, like=like)
+    return array_metadata({**carried, **options, "zarr_format": zarr_format}, like=like, remote=remote)
 
 
 @asynccontextmanager

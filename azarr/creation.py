@@ -14,6 +14,7 @@ import numpy.typing as npt
 from azarr.chunk_grids import RectilinearGrid, RegularGrid
 from azarr.chunk_keys import ChunkKeyEncoding, parse_chunk_key_encoding
 from azarr.chunk_lengths import parse_chunk_lengths
+from azarr.chunk_sizes import auto_chunks, auto_shards, chunk_nbytes
 from azarr.codecs.base import ArrayToArrayCodec, ArrayToBytesCodec, BytesToBytesCodec, Codec
 from azarr.codecs.blosc import unbound
 from azarr.codecs.bytes import Bytes
@@ -39,9 +40,6 @@ from azarr.types import JSON, ChunkSpec, element_nbytes
 CodecLike: TypeAlias = Codec | str | Mapping[str, JSON]
 """A codec, its name, or the object that stands for it in v3 metadata."""
 
-AUTO_NBYTES = 2**20
-"""Decoded bytes that a chunk has at most where the user leaves its shape to azarr: enough to compress well and quick to read."""
-
 
 @dataclass(frozen=True, slots=True)
 class ArrayOptions:
@@ -50,7 +48,7 @@ class ArrayOptions:
     shape: Sequence[int] | int
     dtype: npt.DTypeLike | DataType | Mapping[str, JSON]
     chunks: Sequence[int | Sequence[int]] | int | Literal["auto"] = "auto"
-    shards: tuple[int, ...] | int | Mapping[str, Any] | None = None
+    shards: tuple[int, ...] | int | Literal["auto"] | Mapping[str, Any] | None = None
     fill_value: object = None
     filters: Sequence[CodecLike] = ()
     serializer: CodecLike | None = None
@@ -61,8 +59,8 @@ class ArrayOptions:
     attributes: Mapping[str, JSON] | None = None
     zarr_format: Literal[2, 3] = 3
 
-    def metadata(self) -> ArrayMetadata:
-        """The metadata of such an array; ``MetadataError`` says what does not fit together."""
+    def metadata(self, *, remote: bool = False) -> ArrayMetadata:
+        """The metadata of such an array; ``MetadataError`` says what does not fit together. Chunks of automatic size suit the store."""
         if self.zarr_format not in (2, 3):
             raise MetadataError(f"zarr_format must be 2 or 3, not {self.zarr_format!r:.100}")
         data_type, endian = as_data_type(self.dtype, self.serializer, self.filters)
@@ -72,10 +70,10 @@ class ArrayOptions:
         if rectilinear is not None:
             chunk_shape = rectilinear.chunk_shape
         elif isinstance(self.chunks, str) and self.chunks == "auto":
-            chunk_shape = auto_chunks(shape, itemsize)
+            chunk_shape = auto_chunks(shape, itemsize, chunk_nbytes(remote=remote, sharded=self.shards is not None))
         else:
             chunk_shape = as_shape("chunks", self.chunks, len(shape))
-        shard_shape, location = self._shards(chunk_shape)
+        shard_shape, location = self._shards(shape, chunk_shape, itemsize)
         fill_value = data_type.default_fill_value if self.fill_value is None else data_type.fill_value_of(self.fill_value)
         spec = ChunkSpec(shard_shape or chunk_shape, data_type.dtype, fill_value)
         codecs: tuple[Codec, ...] = self._codecs(data_type, endian, len(shape))
@@ -106,7 +104,9 @@ class ArrayOptions:
             raise MetadataError("shards need chunks of one shape; leave shards out, or give chunks one length along every axis")
         return RectilinearGrid(shape, tuple(parse_chunk_lengths(each) for each in items))
 
-    def _shards(self, chunk_shape: tuple[int, ...]) -> tuple[tuple[int, ...] | None, Literal["start", "end"]]:
+    def _shards(
+        self, shape: tuple[int, ...], chunk_shape: tuple[int, ...], itemsize: int
+    ) -> tuple[tuple[int, ...] | None, Literal["start", "end"]]:
         if self.shards is None:
             return None, "end"
         if self.zarr_format == 2:
@@ -117,10 +117,13 @@ class ArrayOptions:
         location = described.get("index_location", "end")
         if location not in ("start", "end"):
             raise MetadataError(f"index_location must be 'start' or 'end', not {location!r:.100}")
-        shape = as_shape("shards", described["shape"], len(chunk_shape))
-        if any(shard % chunk for shard, chunk in zip(shape, chunk_shape, strict=True)):
-            raise MetadataError(f"shards {shape} must be a whole number of chunks {chunk_shape} along every dimension")
-        return shape, "start" if location == "start" else "end"
+        place: Literal["start", "end"] = "start" if location == "start" else "end"
+        if isinstance(described["shape"], str) and described["shape"] == "auto":
+            return auto_shards(shape, chunk_shape, itemsize), place
+        shards = as_shape("shards", described["shape"], len(chunk_shape))
+        if any(shard % chunk for shard, chunk in zip(shards, chunk_shape, strict=True)):
+            raise MetadataError(f"shards {shards} must be a whole number of chunks {chunk_shape} along every dimension")
+        return shards, place
 
     def _codecs(self, data_type: DataType, endian: Literal["little", "big"], ndim: int) -> tuple[Codec, ...]:
         transpose = (Transpose(tuple(reversed(range(ndim)))),) if self.order == "F" and ndim > 1 else ()
@@ -168,11 +171,12 @@ class ArrayOptions:
 
 
 def array_metadata(
-    options: Mapping[str, Any], *, like: ArrayMetadata | None = None, zarr_format: Literal[2, 3] | None = None
+    options: Mapping[str, Any], *, like: ArrayMetadata | None = None, zarr_format: Literal[2, 3] | None = None, remote: bool = False
 ) -> ArrayMetadata:
     """The metadata that ``options`` describe; what they leave open is taken from ``like``, then from the defaults.
 
-    ``zarr_format`` is that of the group the array is made in, which goes before that of ``like``. Raises ``MetadataError`` where the
+    ``zarr_format`` is that of the group the array is made in, which goes before that of ``like``. ``remote`` says whether the requests
+    to its store are awaited, which makes for larger chunks where their size is left to azarr. Raises ``MetadataError`` where the
     options do not fit together, ``TypeError`` where there is no such option.
     """
     chosen = {name: value for name, value in options.items() if name not in {"shape", "dtype"} or value is not None}
@@ -192,7 +196,7 @@ def array_metadata(
                 del merged["fill_value"]
             if "serializer" not in chosen and variable:
                 del merged["serializer"]
-    return ArrayOptions(**merged).metadata()
+    return ArrayOptions(**merged).metadata(remote=remote)
 
 
 def options_like(metadata: ArrayMetadata) -> dict[str, Any]:
@@ -294,12 +298,3 @@ def as_codec(codec: CodecLike) -> Codec:
     if isinstance(parsed, Ignored):
         raise MetadataError(f"unknown codec {codec!r:.100}")
     return parsed
-
-
-def auto_chunks(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
-    """A chunk shape of at most ``AUTO_NBYTES``: the array's own, its longest side halved until it is small enough."""
-    chunks = [max(1, length) for length in shape]
-    while itemsize * int(np.prod(chunks, dtype=object)) > AUTO_NBYTES and max(chunks) > 1:
-        longest = chunks.index(max(chunks))
-        chunks[longest] = -(-chunks[longest] // 2)
-    return tuple(chunks)

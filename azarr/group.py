@@ -20,7 +20,7 @@ from azarr.metadata.consolidated import Consolidated, parse_node
 from azarr.metadata.model import ArrayMetadata, GroupMetadata
 from azarr.metadata.translation import translated
 from azarr.paths import child, normalize, relative
-from azarr.stores.base import ReadableStore
+from azarr.stores.base import ReadableStore, is_remote
 from azarr.stores.urls import open_store
 from azarr.tree import draw, label_of
 from azarr.types import JSON
@@ -200,7 +200,8 @@ class AsyncGroup:
         return AsyncArray(self.store, path, metadata, self._engine)
 
     def _new(self, like: AsyncArray | None, options: Mapping[str, Any]) -> ArrayMetadata:
-        return array_metadata(options, like=None if like is None else like.metadata, zarr_format=self.metadata.zarr_format)
+        template = None if like is None else like.metadata
+        return array_metadata(options, like=template, zarr_format=self.metadata.zarr_format, remote=is_remote(self.store))
 
     async def create_group(self, name: str, *, attributes: Mapping[str, JSON] | None = None, overwrite: bool = False) -> AsyncGroup:
         """A new group below this one, in its format."""

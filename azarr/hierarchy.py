@@ -18,7 +18,7 @@ from azarr.group import AsyncGroup, expect_array, expect_group, node, open_node
 from azarr.metadata.model import ArrayMetadata, GroupMetadata
 from azarr.nodes import create_many
 from azarr.paths import child, normalize
-from azarr.stores.base import ReadableStore
+from azarr.stores.base import ReadableStore, is_remote
 from azarr.stores.urls import open_store
 from azarr.types import JSON
 
@@ -95,14 +95,20 @@ async def create_array(
         overwrite: Erase what is there already instead of raising.
         engine: The limits and workers to use; by default the running loop has one of its own.
         **options: ``chunks`` (a shape, in which a list of lengths may stand for a dimension; one length for all dimensions; or
-            ``"auto"``, the default: at most 1 MiB),
-            ``shards`` (a shape of whole chunks that are stored under one key, or ``{"shape": …, "index_location": "start"}``;
-            none by default), ``fill_value`` (0, an empty string or "not a time" by default), ``compressors`` (codecs, their names
-            or v3 objects; zstd level 3 by default, ``None`` for none), ``filters`` (array-to-array codecs), ``serializer`` (the
-            array-to-bytes codec; by default what suits the data type), ``order`` (``"C"`` or ``"F"``: the order of the elements of a
-            stored chunk), ``dimension_names``, ``attributes``,
+            ``"auto"``, the default, see below),
+            ``shards`` (a shape of whole chunks that are stored under one key, ``"auto"``, or
+            ``{"shape": …, "index_location": "start"}``; none by default), ``fill_value`` (0, an empty string or "not a time" by
+            default), ``compressors`` (codecs, their names or v3 objects; zstd level 3 by default, ``None`` for none), ``filters``
+            (array-to-array codecs), ``serializer`` (the array-to-bytes codec; by default what suits the data type), ``order``
+            (``"C"`` or ``"F"``: the order of the elements of a stored chunk), ``dimension_names``, ``attributes``,
             ``chunk_key_encoding`` (``{"name": "default" or "v2", "separator": "/" or "."}``, or a v3 object), ``zarr_format`` (3 by
             default, or 2).
+
+    Automatic chunks are the whole array, its longest side halved until they are small enough: 0.5 to 1 MiB of decoded elements where
+    the store answers at once (memory, local files), as they then decode in a millisecond; 4 to 8 MB where its requests are awaited,
+    as each takes tens of milliseconds whatever its size, and the 32 that an engine has in flight fill its memory; there inside of
+    shards 1 to 2 MB, as neighbours come with one request. Automatic shards hold up to 64 MB, since they are in memory as a whole
+    while they are written, and up to 1024 chunks, since their index is read first; there are none where they would hold one chunk.
 
     Raises:
         NodeExistsError: A node is there already, or an array above it.
@@ -110,8 +116,9 @@ async def create_array(
         StoreError: The store failed, or is read-only.
 
     """
-    metadata = array_metadata({"shape": shape, "dtype": dtype, **options}, like=None if like is None else like.metadata)
     target, where = open_store(store), normalize(path)
+    given = {"shape": shape, "dtype": dtype, **options}
+    metadata = array_metadata(given, like=None if like is None else like.metadata, remote=is_remote(target))
     await documents.create(target, where, metadata, (engine or default_engine()).limits, overwrite=overwrite)
     return AsyncArray(target, where, metadata, engine)
 
@@ -169,19 +176,21 @@ async def create_hierarchy(
 
     """
     target, top = open_store(store), normalize(path)
-    metadata = {normalize(name): described(each, zarr_format) for name, each in nodes.items()}
+    metadata = {normalize(name): described(each, zarr_format, remote=is_remote(target)) for name, each in nodes.items()}
     await create_many(target, {child(top, name): each for name, each in metadata.items()}, engine or default_engine(), overwrite=overwrite)
     return {name: node(target, child(top, normalize(name)), metadata[normalize(name)], engine) for name in nodes}
 
 
-def described(options: Mapping[str, Any] | ArrayMetadata | GroupMetadata, zarr_format: Literal[2, 3]) -> ArrayMetadata | GroupMetadata:
+def described(
+    options: Mapping[str, Any] | ArrayMetadata | GroupMetadata, zarr_format: Literal[2, 3], *, remote: bool
+) -> ArrayMetadata | GroupMetadata:
     """The metadata of a node that ``create_hierarchy`` is to make."""
     if isinstance(options, ArrayMetadata | GroupMetadata):
         return options
     given = dict(options)
     like = given.pop("like", None)
     if like is not None or given.keys() & {"shape", "dtype"}:
-        return array_metadata(given, like=None if like is None else like.metadata, zarr_format=zarr_format)
+        return array_metadata(given, like=None if like is None else like.metadata, zarr_format=zarr_format, remote=remote)
     if unknown := given.keys() - {"attributes", "zarr_format"}:
         raise TypeError(f"a group has no option {sorted(unknown)}; an array needs shape and dtype")
     return new_group(given.get("zarr_format", zarr_format), given.get("attributes"))

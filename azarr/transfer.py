@@ -17,6 +17,7 @@ from azarr.group import AsyncGroup, copy_to, node
 from azarr.hierarchy import StoreLike, new_group, open
 from azarr.metadata.model import ArrayMetadata
 from azarr.paths import above, child, depth, normalize
+from azarr.stores.base import is_remote
 from azarr.stores.urls import open_store
 from azarr.types import Array
 
@@ -63,12 +64,8 @@ async def save(
     nodes come to exist when all data are there. Raises as ``copy`` does.
     """
     target, where, engine_ = expect_store(open_store(store)), normalize(path), engine or default_engine()
-    zarr_format = options.get("zarr_format", 3)
     values = named(data)
-    metadata: dict[str, Metadata] = {
-        name: new_group(zarr_format) if value is None else array_metadata({"shape": value.shape, "dtype": value.dtype, **options})
-        for name, value in values.items()
-    }
+    metadata = {name: new_metadata(value, {"zarr_format": 3, **options}, remote=is_remote(target)) for name, value in values.items()}
     for name, each in metadata.items():
         checked(child(where, name), each, engine_.limits)
     async with new_place(target, where, metadata[""], engine_, overwrite=overwrite):
@@ -77,6 +74,13 @@ async def save(
                 await AsyncArray(target, child(where, name), each, engine_).write(values[name])
         await nodes.create_many(target, {child(where, name): each for name, each in metadata.items()}, engine_, overwrite=False)
     return node(target, where, metadata[""], engine)
+
+
+def new_metadata(value: Array | None, options: Mapping[str, Any], *, remote: bool) -> Metadata:
+    """The metadata of an array for ``value``; those of a group for ``None``."""
+    if value is None:
+        return new_group(options["zarr_format"])
+    return array_metadata({"shape": value.shape, "dtype": value.dtype, **options}, remote=remote)
 
 
 def named(data: object) -> dict[str, Array | None]:

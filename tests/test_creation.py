@@ -4,13 +4,11 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 import azarr
 from azarr.chunk_keys import SeparatedKeys
 from azarr.codecs import AsType, Blosc, Bytes, Crc32c, Gzip, Sharding, Transpose, Zstd
-from azarr.creation import AUTO_NBYTES, ArrayOptions, array_metadata, auto_chunks, options_like
+from azarr.creation import ArrayOptions, array_metadata, options_like
 from azarr.errors import MetadataError, UnknownExtensionError
 
 
@@ -58,22 +56,6 @@ def test_impossible_chunks(chunks):
 
 def test_one_length_stands_for_all_dimensions_of_a_scalar_too():
     assert metadata((), chunks=3).chunk_grid.chunk_shape == ()
-
-
-@given(st.lists(st.integers(0, 10**7), max_size=5).map(tuple), st.sampled_from([1, 2, 4, 8, 16]))
-def test_automatic_chunks_are_small_and_no_smaller_than_they_must_be(shape, itemsize):
-    chunks = auto_chunks(shape, itemsize)
-    nbytes = itemsize * math.prod(chunks)
-    assert nbytes <= AUTO_NBYTES
-    assert all(1 <= chunk <= max(1, length) for chunk, length in zip(chunks, shape, strict=True))
-    if itemsize * math.prod(max(1, length) for length in shape) > AUTO_NBYTES:
-        assert nbytes > AUTO_NBYTES // 4
-    else:
-        assert chunks == tuple(max(1, length) for length in shape)
-
-
-def test_automatic_chunks_of_an_enormous_array():
-    assert math.prod(auto_chunks((2**62,) * 3, 8)) <= AUTO_NBYTES // 8
 
 
 # Data types and fill values

@@ -24,6 +24,7 @@ FLOORS = {
     "azarr.projections": 1,
     "azarr.chunk_grids": 1,
     "azarr.chunk_keys": 1,
+    "azarr.chunk_sizes": 1,
     "azarr.chunk_lengths": 1,
     "azarr.creation": 1,
     "azarr.paths": 1,

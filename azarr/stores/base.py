@@ -163,6 +163,11 @@ class BlockingStore(Protocol):
             self.set_blocking(key, new)
 
 
+def is_remote(store: object) -> bool:
+    """Whether requests to ``store`` are awaited, as those over a network are, so that few large ones are better than many small ones."""
+    return not isinstance(store, BlockingStore)
+
+
 def check_key(key: str) -> str:
     """``key`` itself; ``StoreError`` where it is not a legal key and might leave the root of a store."""
     if not key or key[0] == "/" or key[-1] == "/" or "//" in key or "\\" in key or "\0" in key:
