@@ -4,11 +4,23 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import AsyncIterator, Hashable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import Any, cast
 
-from azarr.stores.base import BlockingStore, ListableStore, ReadableStore, Request, Reserve, WritableStore
+from azarr.errors import PreconditionFailedError
+from azarr.stores.base import (
+    BlockingStore,
+    ConditionalStore,
+    ListableStore,
+    LockingStore,
+    ReadableStore,
+    Request,
+    Reserve,
+    Version,
+    Versioned,
+    WritableStore,
+)
 from azarr.telemetry import Span, StoreRequestEvent, Telemetry
 from azarr.types import Buffer, Listing
 
@@ -16,7 +28,7 @@ from azarr.types import Buffer, Listing
 def observed(store: ReadableStore, telemetry: Telemetry, path: str | None = None) -> Any:
     """``store``, but it tells ``telemetry`` of every request; ``path`` is the node that the requests are for.
 
-    It can do what ``store`` can: it is a ``WritableStore``, a ``ListableStore`` or a ``BlockingStore`` where ``store`` is one. A pickled
+    It can do what ``store`` can: it is a ``WritableStore``, a ``ListableStore``, a ``BlockingStore``, … where ``store`` is one. A pickled
     copy is ``store`` itself, since nobody listens in another process.
     """
     return observed_class(tuple(face for protocol, face in FACES.items() if isinstance(store, protocol)))(store, telemetry, path)
@@ -178,12 +190,75 @@ class ObservedBlocking(Observed):
         with self._request("erase", key):
             self._store.erase_blocking(key)
 
+    def update_blocking(self, key: str, change: Callable[[Buffer | None], Buffer | None]) -> None:
+        """As of the store; told as a ``get`` and a ``set`` or ``erase``, without the time that the change takes between them."""
+        span = self._begin("get", key)
+        nbytes: int | None = None
+
+        def told(old: Buffer | None) -> Buffer | None:
+            nonlocal span, nbytes
+            if nbytes is not None:  # the store found that somebody else was faster, and has read again
+                span.fail(PreconditionFailedError(""))
+                span = self._begin("get", key)
+            received(span, old)
+            new = change(old)
+            span, nbytes = self._begin("erase" if new is None else "set", key), 0 if new is None else len(new)
+            return new
+
+        try:
+            self._store.update_blocking(key, told)
+        except BaseException as error:
+            span.fail(error)
+            raise
+        span.stop(nbytes=nbytes or 0)
+
+
+class ObservedConditions(Observed):
+    """The face of a ``ConditionalStore``."""
+
+    @property
+    def conditional(self) -> bool:
+        """As of the store."""
+        return bool(self._store.conditional)
+
+    async def get_versioned(self, key: str, byte_range: Request = None) -> Versioned:
+        span = self._begin("get", key)
+        try:
+            found: Versioned = await self._store.get_versioned(key, byte_range)
+        except BaseException as error:
+            span.fail(error)
+            raise
+        received(span, found.value)
+        return found
+
+    async def set_if(self, key: str, value: Buffer, version: Version | None) -> None:
+        with self._request("set_if", key, len(value)):
+            await self._store.set_if(key, value, version)
+
+    async def erase_if(self, key: str, version: Version) -> None:
+        with self._request("erase_if", key):
+            await self._store.erase_if(key, version)
+
+
+class ObservedLocks(Observed):
+    """The face of a ``LockingStore``; locks are no requests, as whoever waits for one asks the store for nothing."""
+
+    @property
+    def locking(self) -> bool:
+        """As of the store."""
+        return bool(self._store.locking)
+
+    def lock(self, prefix: str) -> AbstractAsyncContextManager[None]:
+        return cast("AbstractAsyncContextManager[None]", self._store.lock(prefix))
+
 
 FACES: dict[Any, type] = {
     ReadableStore: ObservedReads,
     WritableStore: ObservedWrites,
     ListableStore: ObservedListing,
     BlockingStore: ObservedBlocking,
+    ConditionalStore: ObservedConditions,
+    LockingStore: ObservedLocks,
 }
 """What a store can do, and how that is observed."""
 

@@ -4,9 +4,21 @@ import pickle
 
 import pytest
 
-from azarr.errors import StoreError
+from azarr.errors import PreconditionFailedError, StoreError
 from azarr.locks import locks_of
-from azarr.stores import BlockingStore, LatencyStore, ListableStore, LocalStore, MemoryStore, ReadableStore, Store, WritableStore
+from azarr.stores import (
+    BlockingStore,
+    ConditionalStore,
+    LatencyStore,
+    ListableStore,
+    LocalStore,
+    LockingStore,
+    MemoryStore,
+    ReadableStore,
+    Store,
+    WritableStore,
+)
+from azarr.stores.base import as_conditional, as_locking
 from azarr.stores.observed import observed
 from azarr.telemetry import Telemetry
 from azarr.testing import StoreSuite, TelemetryRecorder
@@ -56,8 +68,16 @@ def recorder(telemetry):
 def test_can_do_what_the_store_can(make, telemetry):
     store = make()
     around = observed(store, telemetry)
-    for protocol in (ReadableStore, WritableStore, ListableStore, Store, BlockingStore):
+    for protocol in (ReadableStore, WritableStore, ListableStore, Store, BlockingStore, ConditionalStore, LockingStore):
         assert isinstance(around, protocol) == isinstance(store, protocol)
+
+
+@pytest.mark.parametrize("locking", [False, None])
+def test_writes_conditionally_and_locks_where_the_store_does(telemetry, tmp_path, locking):
+    store = LocalStore(tmp_path, locking=locking)
+    for around in (observed(store, telemetry), LatencyStore(observed(LatencyStore(store, 0), telemetry), 0)):
+        assert (as_conditional(around) is None) == (as_conditional(store) is None)
+        assert (as_locking(around) is None) == (as_locking(store) is None)
 
 
 def test_is_the_same_store_to_locks_and_to_readers(telemetry, tmp_path):
@@ -96,6 +116,51 @@ async def test_every_request_is_told(telemetry, recorder):
         ("erase_prefix", "a/", 0, False),
     ]
     assert all(event.seconds > 0 for event in stops)
+
+
+async def test_conditional_requests_are_told(telemetry, recorder):
+    store = observed(LatencyStore(MemoryStore({"a": b"123"}), 0.0), telemetry)
+    _, version = await store.get_versioned("a")
+    await store.get_versioned("x")
+    await store.set_if("a", b"12", version)
+    with pytest.raises(PreconditionFailedError):
+        await store.set_if("a", b"1234", version)
+    _, version = await store.get_versioned("a", ByteRange(0, 1))
+    await store.erase_if("a", version)
+    ends = [event for event in recorder.events("store.request") if event.phase != "start"]
+    assert [(event.operation, event.phase, event.nbytes, event.missing) for event in ends] == [
+        ("get", "stop", 3, False),
+        ("get", "stop", 0, True),
+        ("set_if", "stop", 2, False),
+        ("set_if", "exception", 0, False),
+        ("get", "stop", 1, False),
+        ("erase_if", "stop", 0, False),
+    ]
+
+
+def test_updates_are_told_as_reading_and_writing(telemetry, recorder):
+    class Overtaken(MemoryStore):
+        def update_blocking(self, key, change):
+            change(self.get_blocking(key))
+            super().update_blocking(key, change)
+
+    store = observed(Overtaken({"a": b"123"}), telemetry)
+    store.update_blocking("a", lambda old: bytes(old) * 2)
+    store.update_blocking("a", lambda old: None)
+    with pytest.raises(ZeroDivisionError):
+        store.update_blocking("a", lambda old: 1 // 0)
+    ends = [event for event in recorder.events("store.request") if event.phase != "start"]
+    assert [(event.operation, event.phase, event.nbytes) for event in ends] == [
+        ("get", "stop", 3),
+        ("set", "exception", 0),
+        ("get", "stop", 3),
+        ("set", "stop", 6),
+        ("get", "stop", 6),
+        ("erase", "exception", 0),
+        ("get", "stop", 6),
+        ("erase", "stop", 0),
+        ("get", "stop", 0),
+    ]
 
 
 def test_every_blocking_request_is_told(telemetry, recorder):
