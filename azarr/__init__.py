@@ -9,6 +9,7 @@ from azarr.conversion import convert
 from azarr.data_types import register_data_type
 from azarr.engine import Engine
 from azarr.errors import (
+    CheckpointError,
     ChecksumError,
     CodecError,
     MetadataError,
@@ -32,6 +33,7 @@ from azarr.extensions import Extension, Supported, supported
 from azarr.group import AsyncGroup
 from azarr.handover import Producer
 from azarr.hierarchy import create_array, create_group, create_hierarchy, open, open_array, open_group
+from azarr.ingest import WriteOptions, WriteReport
 from azarr.registry import Registration
 from azarr.slices import Slice, SliceOptions, SliceStream
 from azarr.stores.latency import LatencyStore
@@ -49,6 +51,7 @@ __all__ = [
     "AsyncArray",
     "AsyncGroup",
     "ByteRange",
+    "CheckpointError",
     "ChecksumError",
     "Chunk",
     "ChunkInfo",
@@ -88,6 +91,8 @@ __all__ = [
     "TransientStoreError",
     "UnknownExtensionError",
     "WriteError",
+    "WriteOptions",
+    "WriteReport",
     "ZarrError",
     "blocking",
     "codecs",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Generator, Mapping
+from collections.abc import AsyncIterable, Awaitable, Callable, Generator, Iterable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, Never, SupportsIndex, Unpack
@@ -20,9 +20,10 @@ from azarr.codecs.pipeline import CodecPipeline
 from azarr.codecs.sharding import Sharding
 from azarr.engine import Engine, default_engine
 from azarr.errors import SelectionError, StoreError, WriteError
+from azarr.ingest import WriteOptions, WriteReport, write_stream
 from azarr.metadata.model import ArrayMetadata
 from azarr.reading import read
-from azarr.selection import AnySelection, BasicKey, OuterKey, PointKey, PointSelection, Positions, Selection
+from azarr.selection import AnySelection, BasicKey, OuterKey, PointKey, PointSelection, Positions, Selection, as_planned
 from azarr.slices import SliceOptions, SliceStream, planes_of, stream_slices
 from azarr.stores.base import ReadableStore, WritableStore
 from azarr.stream import ChunkStream
@@ -249,6 +250,46 @@ class ArrayView:
             raise TypeError(f"map_chunks needs a function of a chunk's data, not {function!r:.60}")
         return stream_chunks(self.array.source, self._selection, self.array.engine, options, function)
 
+    async def write_stream(self, source: AsyncIterable[Any] | Iterable[Any], **options: Unpack[WriteOptions]) -> WriteReport:
+        """Store the items of ``source`` as they come, and answer what has become of them; ``source`` is closed in any case.
+
+        An item is a ``Chunk`` of a stream, ``(region, data)`` with a slice for every axis of this view, or, in an array, ``(coords, data)``
+        with the coordinates of a chunk. A ``Chunk`` belongs where its region says, whatever the chunks of the array that it is from. The
+        source may be asynchronous or not; one that is not is advanced on the loop, and so must not block. It is asked for an item
+        only when there is room, and must not change the data of one afterwards.
+
+        What is stored under one key is put together and stored once, without reading what was stored before, as far as memory allows.
+        Of elements that come several times, the last stay.
+
+        Keyword Args:
+            concurrency: Chunks, or shards, that are encoded and stored at once; the engine's, 32, by default.
+            memory: Bytes of data that are held at once, if that is at least one item; the engine's, 256 MiB, by default. Where it would be
+                exceeded, the chunk or shard that has waited longest for its missing parts is stored as far as it has come.
+            validate: Whether data must have the shape of their region (the default); else they are broadcast to it. As for ``write``, they
+                must be of a kind that fits.
+            timeout: Seconds that a chunk or shard may take to be stored; 60 by default, ``None`` for no limit. ``StreamTimeoutError`` is
+                then what failed. A call that blocks in a worker cannot be stopped, and may still come to its end later.
+            on_error: ``"raise"`` ends everything with the error of the first item that is not right or cannot be stored (the default),
+                ``"skip"`` goes on without the item. A function, which may be ``async``, is called with the coordinates of the first chunk
+                that the item meets (or that it names, ``None`` where it names none) and the error before the stream goes on without
+                it; what the function raises ends the stream. What the source raises ends the stream in any case.
+            checkpoint: A function, which may be ``async``, that gets a ``WriteReport`` of what is stored so far; or the path of a local
+                file, or ``(store, key)``, where it is noted which chunks are stored, after they are. What is there is replaced.
+            batch_size: Chunks, or shards, that are stored before a checkpoint is written, if so many fit into ``concurrency``; 1 by
+                default. Those stored while it is written go into the next. No more than ``concurrency`` are ever stored and not named.
+            resume: ``True`` goes on from the checkpoint, if there is one: what it names is not stored again the first time it comes.
+            source_id: What tells the source from others; its ``fingerprint``, where it has one, by default.
+
+        Raises:
+            CheckpointError: The checkpoint to go on from is damaged, or of another array, view or source.
+            StreamError: An item is none.
+            WriteError: An item does not fit, or has no place here.
+            StoreError: The store failed, or is read-only. Each chunk is then the old or the new one.
+
+        """
+        array = self.array
+        return await write_stream(array.source, self._selection, array.path, array.metadata, array.engine, source, options)
+
 
 class AsyncArray(ArrayView):
     """An array in a store: its metadata, and its elements to read, write and stream. Open one with ``azarr.open_array``."""
@@ -334,17 +375,6 @@ class AsyncArray(ArrayView):
     def _take(self, updated: documents.Metadata) -> None:
         if isinstance(updated, ArrayMetadata):
             self.metadata = updated
-
-
-def as_planned(values: Array, selection: AnySelection) -> Array:
-    """``values`` of a selection's shape as reading and writing plan them: every axis of the array, ascending; points in a row.
-
-    A view, except of points whose strides do not allow it.
-    """
-    if isinstance(selection, PointSelection):
-        return values.reshape(-1)
-    full = np.expand_dims(values, selection.dropped)
-    return np.flip(full, selection.reversed) if selection.reversed else full  # flipping nothing makes a scalar of a scalar array
 
 
 class OuterIndexer:

@@ -56,6 +56,14 @@ class Extent(NamedTuple):
     units: AnyPlan
 
 
+class Piece(NamedTuple):
+    """What is written to the ``unit`` of this projection: the part of ``values``, which stand where ``selection`` says, that lies in it."""
+
+    unit: Projection
+    selection: AnySelection
+    values: Array
+
+
 class ChunkSource(Protocol):
     """Where the chunks of one array are."""
 
@@ -101,8 +109,8 @@ class ChunkSource(Protocol):
     async def fetch(self, batch: Batch, requests: asyncio.Semaphore) -> list[Buffer | None]:
         """The encoded chunks of ``batch`` in its order."""
 
-    def update(self, old: Buffer | None, unit: Projection, selection: AnySelection, values: Array) -> Buffer | None:
-        """The unit with the selected part of ``values`` put in; ``None`` where nothing but fill value is left of it."""
+    def update(self, old: Buffer | None, pieces: Sequence[Piece]) -> Buffer | None:
+        """A unit with ``pieces`` put in, one after the other; ``None`` where nothing but fill value is left of it."""
 
 
 async def stored_units(source: ChunkSource) -> AsyncIterator[Coords]:
@@ -120,24 +128,29 @@ def run_length(pipeline: CodecPipeline, request_nbytes: int) -> int:
     return max(1, min(RUN_LENGTH, min(RUN_NBYTES, request_nbytes) // max(1, pipeline.spec.nbytes)))
 
 
-def patched(pipeline: CodecPipeline, old: Buffer | None, projection: Projection, values: Array) -> Array:
-    """The chunk with ``values`` in the part that ``projection`` names."""
+def patched(pipeline: CodecPipeline, old: Buffer | None, patches: Sequence[tuple[Projection, Array]]) -> Array:
+    """The chunk with values in the parts that projections name, put in one after the other."""
     spec = pipeline.spec
-    if projection.full and values.dtype == spec.dtype:
+    last, values = patches[-1]
+    if last.full and values.dtype == spec.dtype:
         return values
-    chunk = np.full(spec.shape, spec.fill, spec.dtype) if old is None or projection.full else decoded(pipeline, old, projection)
+    # nothing shows of what is put in before something that covers it all
+    first = next((number for number in range(len(patches) - 1, -1, -1) if patches[number][0].covers), 0)
+    covered, full = patches[first][0].covers, patches[first][0].full
+    chunk = np.full(spec.shape, spec.fill, spec.dtype) if old is None or full else decoded(pipeline, old, covered=covered)
     with np.errstate(over="ignore"):  # what a narrower float cannot hold is infinite in it
-        chunk[projection.chunk or ...] = values
+        for projection, values in patches[first:]:
+            chunk[projection.chunk or ...] = values
     return chunk
 
 
-def decoded(pipeline: CodecPipeline, old: Buffer, projection: Projection) -> Array:
-    """The chunk as it is stored; fill value where it is damaged, but all that the array has of it is to be written."""
+def decoded(pipeline: CodecPipeline, old: Buffer, *, covered: bool) -> Array:
+    """The chunk as it is stored; fill value where it is damaged, but all that the array has of it is ``covered`` by what is written."""
     chunk = np.empty(pipeline.spec.shape, pipeline.spec.dtype)
     try:
         pipeline.decode_into(old, chunk)
     except CodecError:
-        if not projection.covers:
+        if not covered:
             raise
         return np.full(pipeline.spec.shape, pipeline.spec.fill, pipeline.spec.dtype)
     return chunk
@@ -232,10 +245,9 @@ class PlainChunks:
                     chunks.append(await self.store.get(self.key(coords)))
         return chunks
 
-    def update(self, old: Buffer | None, unit: Projection, selection: AnySelection, values: Array) -> Buffer | None:
-        del selection
-        pipeline = self.pipeline_of(unit.coords)
-        chunk = patched(pipeline, old, unit, values[unit.out or ...])
+    def update(self, old: Buffer | None, pieces: Sequence[Piece]) -> Buffer | None:
+        pipeline = self.pipeline_of(pieces[0].unit.coords)
+        chunk = patched(pipeline, old, [(unit, values[unit.out or ...]) for unit, _, values in pieces])
         return pipeline.encode(chunk) if self._keep_fill else encoded_or_none(pipeline, chunk)
 
 
@@ -421,14 +433,15 @@ class ShardedChunks:
             self._fetching.pop(unit, None)
             return index
 
-    def update(self, old: Buffer | None, unit: Projection, selection: AnySelection, values: Array) -> Buffer | None:
+    def update(self, old: Buffer | None, pieces: Sequence[Piece]) -> Buffer | None:
         layout = self._layout
         parts: list[Buffer | None] = [None] * layout.nchunks if old is None else layout.split(old)
-        chunks = plan_of(selection, self.pipeline.spec.shape, self._shape)
-        for projection in chunks.within(unit, layout.grid_shape).projections():
-            number = self._number(projection.coords)
-            chunk = patched(self.pipeline, parts[number], projection, values[projection.out or ...])
-            encoded = encoded_or_none(self.pipeline, chunk)
+        patches: dict[int, list[tuple[Projection, Array]]] = {}
+        for unit, selection, values in pieces:
+            for projection in self.extent(selection).chunks.within(unit, layout.grid_shape).projections():
+                patches.setdefault(self._number(projection.coords), []).append((projection, values[projection.out or ...]))
+        for number, each in patches.items():
+            encoded = encoded_or_none(self.pipeline, patched(self.pipeline, parts[number], each))
             # an uncompressed chunk shares memory with what will be overwritten or belongs to the caller
             parts[number] = encoded if encoded is None or self.pipeline.compressed else bytes(encoded)
         return None if all(part is None for part in parts) else layout.join(parts)

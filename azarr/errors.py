@@ -15,6 +15,7 @@
     │   └── ChecksumError                     its checksum does not match
     ├── SelectionError                        an impossible selection; also an IndexError
     ├── WriteError                            a value that does not fit what it is written to; also a ValueError
+    ├── CheckpointError (key)                 a checkpoint that cannot be gone on from
     ├── PluginError (name, distribution)      an installed plug-in has the name that is asked for, and cannot be used
     ├── RegistrationError (name)              the name of a codec, data type, … is taken; also a ValueError
     └── StreamError (coords)                  a stream was misused or could not go on
@@ -116,6 +117,14 @@ class SelectionError(ZarrError, IndexError):
 
 class WriteError(ZarrError, ValueError):
     """A value whose shape or data type does not fit what it is written to."""
+
+
+class CheckpointError(ZarrError):
+    """A checkpoint that is damaged, or of other work than is to go on; ``key`` says where it is."""
+
+    def __init__(self, message: str, *, key: str | None = None) -> None:
+        super().__init__(message)
+        self.key = key
 
 
 class PluginError(ZarrError):

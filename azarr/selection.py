@@ -201,6 +201,17 @@ class PointSelection:
 AnySelection: TypeAlias = Selection | PointSelection
 
 
+def as_planned(values: Array, selection: AnySelection) -> Array:
+    """``values`` of a selection's shape as reading and writing plan them: every axis of the array, ascending; points in a row.
+
+    A view, except of points whose strides do not allow it.
+    """
+    if isinstance(selection, PointSelection):
+        return values.reshape(-1)
+    full = np.expand_dims(values, selection.dropped) if selection.dropped else values
+    return np.flip(full, selection.reversed) if selection.reversed else full  # flipping nothing makes a scalar of a scalar array
+
+
 def expand(key: Any, ndim: int) -> list[Any]:
     """One index for each of ``ndim`` axes: the ellipsis written out, or whole axes added at the end."""
     items = list(key) if isinstance(key, tuple) else [key]

@@ -303,8 +303,7 @@ class Window(Generic[T, R]):
                     self._pausing = True
                     asyncio.get_running_loop().call_soon(self._go_on)
                     return
-                weight = self._weigh(item)
-                self._runner.start(item, partial(self._on_done, self._started, weight))
+                self._start(item)
             except StopIteration:
                 self._exhausted = True
                 return
@@ -313,8 +312,12 @@ class Window(Generic[T, R]):
                 self._started += 1
                 self._on_done(self._started - 1, 0, None, failure)
                 return
-            self._outstanding += weight
-            self._started += 1
+
+    def _start(self, item: T) -> None:
+        weight = self._weigh(item)
+        self._runner.start(item, partial(self._on_done, self._started, weight))
+        self._outstanding += weight
+        self._started += 1
 
     def _go_on(self) -> None:
         self._pausing = False
@@ -366,6 +369,41 @@ class Window(Generic[T, R]):
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+
+class FedWindow(Window[T, R]):
+    """A window whose items one task puts in while another takes the results. Every item weighs 1."""
+
+    def __init__(self, runner: Runner[T], limit: int) -> None:
+        super().__init__(iter(()), runner, limit)
+        self._feeder: asyncio.Future[None] | None = None
+
+    async def room(self, also: Callable[[], bool] = lambda: True) -> None:
+        """Wait until one more item fits, ``also`` being so, which is asked again whenever something is released."""
+        while not (self._fits and also()):
+            self._feeder = asyncio.get_running_loop().create_future()
+            try:
+                await self._feeder
+            finally:
+                self._feeder = None
+
+    def put(self, item: T) -> None:
+        """Start on ``item``; for whoever has waited for ``room``."""
+        self._start(item)
+
+    def finish(self, error: BaseException | None = None) -> None:
+        """There are no more items; ``error`` says what has become of the rest, and is what the taker gets."""
+        self._exhausted = True
+        self._error = self._error or error
+        self._wake()
+
+    @property
+    def _fits(self) -> bool:
+        return not (self._closed or self._error) and self._outstanding <= self._room
+
+    def _fill(self) -> None:
+        if self._feeder is not None and not self._feeder.done() and self._fits:
+            self._feeder.set_result(None)
 
 
 async def gather(function: Callable[[T], Coroutine[Any, Any, R]], items: Iterable[T], limit: int) -> list[R]:

@@ -7,12 +7,14 @@ is written: somebody else may have made the array longer meanwhile, and filled w
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
-from azarr.chunk_sources import ChunkSource
+from azarr.chunk_sources import ChunkSource, Piece
 from azarr.crew import Crew
 from azarr.data_types import DataType
 from azarr.engine import Engine
@@ -21,8 +23,25 @@ from azarr.locks import KeyedLocks, locks_of
 from azarr.projections import Projection
 from azarr.rewriting import rewrite
 from azarr.selection import AnySelection
-from azarr.types import Array, Buffer
+from azarr.types import Array, Buffer, Coords
 from azarr.window import TaskRunner, Window
+
+
+class Unit(NamedTuple):
+    """What is written to one unit: ``pieces``, one after the other.
+
+    ``covers``: together they are all that the array has of the unit. ``full``: they are all of it, nothing of which hangs over the edge.
+    """
+
+    coords: Coords
+    pieces: Sequence[Piece]
+    covers: bool
+    full: bool
+
+
+def unit_of(projection: Projection, selection: AnySelection, values: Array) -> Unit:
+    """The unit that ``projection`` is of, to which a part of ``values`` is written."""
+    return Unit(projection.coords, (Piece(projection, selection, values),), projection.covers, projection.full)
 
 
 async def write(source: ChunkSource, selection: AnySelection, values: Array, engine: Engine) -> None:
@@ -31,9 +50,12 @@ async def write(source: ChunkSource, selection: AnySelection, values: Array, eng
     nbytes = replace(source.pipeline.spec, shape=source.unit_shape).nbytes
     if source.blocking:
         await write_blocking(source, locks, selection, values, engine)
-    else:
-        task = partial(write_unit, source, locks, selection, values, engine)
-        await Window(source.extent(selection).units.projections(), TaskRunner(task), engine.window(nbytes)).drain()
+        return
+
+    async def write_one(unit: Projection) -> None:
+        await write_unit(source, locks, unit_of(unit, selection, values), engine)
+
+    await Window(source.extent(selection).units.projections(), TaskRunner(write_one), engine.window(nbytes)).drain()
 
 
 async def write_blocking(source: ChunkSource, locks: KeyedLocks, selection: AnySelection, values: Array, engine: Engine) -> None:
@@ -41,18 +63,12 @@ async def write_blocking(source: ChunkSource, locks: KeyedLocks, selection: AnyS
 
     def begin(unit: Projection) -> None:
         key = source.key(unit.coords)
-        crew.begin(partial(locks.acquire_or_call, key), partial(write_held_unit, unit, key))
+        crew.begin(partial(locks.acquire_or_call, key), partial(write_one, unit, key))
 
-    def write_held_unit(unit: Projection, key: str) -> None:
+    def write_one(unit: Projection, key: str) -> None:
         try:
-            if crew.stopped:
-                return
-            if not unit.full:
-                source.store.update_blocking(key, lambda old: updated(source, old, unit, selection, values))
-            elif (new := updated(source, None, unit, selection, values)) is None:
-                source.store.erase_blocking(key)
-            else:
-                source.store.set_blocking(key, new)
+            if not crew.stopped:
+                write_held_unit(source, unit_of(unit, selection, values))
         finally:
             locks.release(key)
 
@@ -60,14 +76,23 @@ async def write_blocking(source: ChunkSource, locks: KeyedLocks, selection: AnyS
     await crew.run()
 
 
-async def write_unit(
-    source: ChunkSource, locks: KeyedLocks, selection: AnySelection, values: Array, engine: Engine, unit: Projection
-) -> None:
+def write_held_unit(source: ChunkSource, unit: Unit) -> None:
+    """Write one unit; for workers, on a store whose calls block, under the lock of the unit."""
+    key, store = source.key(unit.coords), source.store
+    if not unit.full:
+        store.update_blocking(key, partial(updated, source, unit))
+    elif (new := updated(source, unit, None)) is None:
+        store.erase_blocking(key)
+    else:
+        store.set_blocking(key, new)
+
+
+async def write_unit(source: ChunkSource, locks: KeyedLocks, unit: Unit, engine: Engine) -> None:
     """Write one unit, with the requests on the loop and the codecs in a worker."""
     key, store, requests = source.key(unit.coords), source.store, engine.requests()
 
     async def change(old: Buffer | None) -> Buffer | None:
-        return await engine.call(updated, source, old, unit, selection, values)
+        return await engine.call(updated, source, unit, old)
 
     async with locks.hold(key):
         if not unit.full:
@@ -78,25 +103,29 @@ async def write_unit(
             await (store.erase(key) if new is None else store.set(key, new))
 
 
-def updated(source: ChunkSource, old: Buffer | None, unit: Projection, selection: AnySelection, values: Array) -> Buffer | None:
+def updated(source: ChunkSource, unit: Unit, old: Buffer | None) -> Buffer | None:
     """The new value of a unit; an error says which unit it is about."""
     try:
-        return source.update(old, unit, selection, values)
+        return source.update(old, unit.pieces)
     except CodecError as error:
         if unit.covers and old is not None:  # nothing that the array has of the unit is needed: so what is damaged can be replaced
-            return updated(source, None, unit, selection, values)
+            return updated(source, unit, None)
         error.coords = error.coords or unit.coords
         raise
 
 
-def conform(value: object, data_type: DataType, shape: tuple[int, ...]) -> Array:
+def conform(value: object, data_type: DataType, shape: tuple[int, ...], *, broadcast: bool = True) -> Array:
     """``value`` as an array that NumPy assigns to elements of ``data_type``, broadcast to the shape of what it is written to.
 
-    Raises ``WriteError`` where the shape does not broadcast, where the kind of data does not fit (complex to real, real to whole
-    numbers, numbers to text), and where a whole number is out of range, a text too long or a time between two ticks: a write never
-    changes values silently, except that floating-point numbers are rounded to the array's precision.
+    Raises ``WriteError`` where the shape does not broadcast (without ``broadcast``: where it is another), where the kind of data does not
+    fit (complex to real, real to whole numbers, numbers to text), and where a whole number is out of range, a text too long or a time
+    between two ticks: a write never changes values silently, except that floating-point numbers are rounded to the array's precision.
     """
     array = data_type.as_array(value, len(shape))
+    if array.shape == shape:
+        return data_type.conform(array)
+    if not broadcast:
+        raise WriteError(f"a value of shape {array.shape} is not of the selected shape {shape}")
     try:
         np.broadcast_to(array, shape)
     except ValueError:

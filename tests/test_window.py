@@ -14,7 +14,7 @@ import pytest
 from azarr import Engine, InlineExecutor, LatencyStore, MemoryStore, ThreadExecutor, create_array
 from azarr.errors import StreamError
 from azarr.executors import Mailbox
-from azarr.window import TaskRunner, Window, WorkerRunner
+from azarr.window import FedWindow, TaskRunner, Window, WorkerRunner
 
 PATIENCE = 30
 
@@ -696,6 +696,100 @@ async def test_a_timeout_comes_out_as_a_timeout(workers):
             await window.drain()
     assert gate.is_set()
     assert asyncio.current_task().cancelling() == 0
+
+
+# --- items that are put in by another task
+
+
+async def feed(window, items, put):
+    for item in items:
+        await window.room()
+        window.put(item)
+        put.append(item)
+    window.finish()
+
+
+@pytest.mark.parametrize("limit", [1, 3, 100])
+@pytest.mark.parametrize("count", [0, 1, 20])
+async def test_what_is_put_in_is_done_and_no_more_at_once_than_fits(limit, count):
+    work, put = Work(turns=lambda item: 1 + item % 4), []
+    window = FedWindow(TaskRunner(work), limit)
+    feeding = asyncio.create_task(feed(window, range(count), put))
+    results = await everything(window)
+    assert sorted(results) == [-item for item in reversed(range(count))]
+    assert put == list(range(count))
+    assert work.max_running == min(limit, count)
+    await feeding
+    with pytest.raises(StopAsyncIteration):
+        await window.take()
+
+
+async def test_nothing_fits_until_what_was_taken_is_given_back():
+    work, put = Work(), []
+    window = FedWindow(TaskRunner(work), 3)
+    feeding = asyncio.create_task(feed(window, range(10), put))
+    for _ in range(3):
+        await window.take()
+    await until(lambda: len(work.ended) == 3)
+    assert put == [0, 1, 2]
+    window.release(2)
+    await until(lambda: len(work.ended) == 5)
+    assert put == [0, 1, 2, 3, 4]
+    window.release(1)
+    assert len(await everything(window)) == 7
+    await feeding
+
+
+async def test_room_may_be_asked_for_more_than_room():
+    window, ready = FedWindow(TaskRunner(Work()), 2), []
+    waiting = asyncio.create_task(window.room(lambda: bool(ready)))
+    await asyncio.sleep(0)
+    window.release(0)
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    ready.append(1)
+    window.release(0)
+    await waiting
+    await window.aclose()
+
+
+async def test_an_error_of_whoever_puts_items_in_comes_out_after_what_was_ready():
+    error = ValueError()
+    window = FedWindow(TaskRunner(Work()), 3)
+    window.put(1)
+    assert await window.take() == -1
+    window.put(2)
+    await until(lambda: window.ready)
+    window.finish(error)
+    assert await window.take() == -2
+    with pytest.raises(ValueError) as caught:
+        await window.take()
+    assert caught.value is error
+    assert error.__context__ is None
+
+
+async def test_an_error_of_whoever_puts_items_in_gives_up_what_runs():
+    work = Work(turns=lambda item: 10**9)
+    window = FedWindow(TaskRunner(work), 3)
+    window.put(1)
+    taking = asyncio.create_task(window.take())
+    await until(lambda: work.running)
+    window.finish(ValueError())
+    with pytest.raises(ValueError):
+        await taking
+    assert work.running == 0
+    assert work.ended == []
+
+
+async def test_a_closed_window_has_no_room():
+    window = FedWindow(TaskRunner(Work()), 3)
+    await window.aclose()
+    waiting = asyncio.create_task(window.room())
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert not waiting.done()
+    waiting.cancel()
+    await asyncio.wait([waiting])
 
 
 # --- the exact schedule

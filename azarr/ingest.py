@@ -1,0 +1,418 @@
+"""Ingest: a stream of chunks into an array, at bounded concurrency and memory, with checkpoints to go on from.
+
+The items of the source are placed (``placement.py``), put together to what is stored under one key (``gathering.py``), and written by
+a window. One task advances the source; another takes what has been written, and notes it in the checkpoint (``checkpoint.py``) before
+it gives room for more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+from collections.abc import AsyncIterable, Callable, Generator, Iterable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Final, Literal, TypeAlias, TypedDict, cast
+
+import numpy as np
+
+from azarr.checkpoint import Callback, CheckpointOption, StoredCheckpoint, checkpoint_of
+from azarr.coverage import Coverage
+from azarr.engine import Engine
+from azarr.errors import StoreError, StreamError, WriteError
+from azarr.gathering import Gathered, Gathering
+from azarr.metadata.model import ArrayMetadata
+from azarr.placement import Entry, Target, data_of, said_coords
+from azarr.selection import AnySelection, as_planned
+from azarr.stores.base import WritableStore
+from azarr.types import Coords, element_nbytes
+from azarr.unit_writer import Outcome, runner_for
+from azarr.window import FedWindow, TaskRunner
+from azarr.writing import conform
+
+LOOP_SHARE = 0.002
+"""Seconds after which a source that never waits lets the loop do something else."""
+
+TIMEOUT = 60.0
+"""Seconds that storing a chunk or shard may take: longer than what stores need to answer on a bad day, retries included."""
+
+END: Final = object()
+
+OnError: TypeAlias = Literal["raise", "skip"] | Callable[[Coords | None, Exception], object]
+
+
+class WriteOptions(TypedDict, total=False):
+    """The keywords of ``write_stream``; ``AsyncArray.write_stream`` says what they mean."""
+
+    concurrency: int | None
+    memory: int | None
+    validate: bool
+    timeout: float | None
+    on_error: OnError
+    batch_size: int
+    checkpoint: CheckpointOption
+    resume: bool
+    source_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class WriteReport:
+    """What has become of the items of a stream.
+
+    ``written`` items are stored, ``skipped`` ones were stored by an earlier run, ``failed`` ones could not be. ``last_coords`` is the first
+    chunk of the item that was stored last, ``nbytes`` the decoded size of those stored, ``seconds`` the time it took.
+    """
+
+    written: int
+    skipped: int
+    failed: int
+    last_coords: Coords | None
+    nbytes: int
+    seconds: float
+
+
+async def write_stream(
+    source: Any, selection: AnySelection, path: str, metadata: ArrayMetadata, engine: Engine, items: Any, options: WriteOptions
+) -> WriteReport:
+    """Write ``items`` to the ``selection`` of the array that ``source`` has the chunks of; closes what the items come from."""
+    feed = Source(items)
+    try:
+        check(options)
+        if not isinstance(source.store, WritableStore):
+            raise StoreError(f"{source.store!r} cannot be written to")
+        target = Target(source, selection, metadata)
+        source_id = options.get("source_id") or feed.fingerprint
+        checkpoint = checkpoint_of(options.get("checkpoint"), path, metadata, target, source_id, engine, options.get("timeout", TIMEOUT))
+        done = skips = None
+        if isinstance(checkpoint, StoredCheckpoint):
+            done = await checkpoint.load(target) if options.get("resume", False) else None
+            if done is not None:
+                skips = done.copy()
+            else:
+                done = Coverage()
+                await checkpoint.save(None, done)  # what an earlier run has left there must not be taken for this one's
+        return await Ingest(target, engine, checkpoint, done, skips, options).run(feed)
+    except BaseException:
+        await feed.abandon()
+        raise
+
+
+def check(options: WriteOptions) -> None:
+    """Raise an error where an option is unknown or makes no sense."""
+    if unknown := options.keys() - WriteOptions.__annotations__.keys():
+        raise TypeError(f"write_stream has no option {sorted(unknown)}; it has {sorted(WriteOptions.__annotations__)}")
+    for name in ("concurrency", "memory", "batch_size"):
+        value = options.get(name)
+        if value is not None and cast("int", value) < 1:
+            raise ValueError(f"{name} must be at least 1, not {value}")
+    timeout = options.get("timeout")
+    if timeout is not None and not timeout > 0:
+        raise ValueError(f"timeout must be a positive number of seconds, or None for no limit, not {timeout}")
+    on_error = options.get("on_error", "raise")
+    if on_error not in ("raise", "skip") and not callable(on_error):
+        raise ValueError(f"on_error must be 'raise', 'skip' or a function, not {on_error!r:.60}")
+    checkpoint = options.get("checkpoint")
+    if options.get("resume", False) and (checkpoint is None or callable(checkpoint)):
+        raise ValueError("resume=True needs a checkpoint that can be read: a path, or a store and a key")
+    if not isinstance(options.get("source_id"), str | None):
+        raise TypeError(f"source_id must be a string, not {options['source_id']!r:.60}")
+
+
+class Source:
+    """What the items come from: asynchronous or not, a generator or not. Closed once, at the end."""
+
+    def __init__(self, given: AsyncIterable[Any] | Iterable[Any]) -> None:
+        self._given = given
+        if isinstance(given, AsyncIterable):
+            self._next: Any = given.__aiter__()
+        elif isinstance(given, Iterable):
+            self._next = iter(given)
+        else:
+            raise StreamError(f"{given!r:.60} is neither an asynchronous nor a plain iterable of items")
+        self._waits = isinstance(given, AsyncIterable)
+        self.closed = False
+        """Whether it is closed, or being closed."""
+
+    @property
+    def fingerprint(self) -> str | None:
+        """What tells the source from others, where it says so."""
+        found = getattr(self._given, "fingerprint", None)
+        return found if isinstance(found, str) else None
+
+    async def next(self) -> Any:
+        """The next item, or ``END``."""
+        if not self._waits:
+            return next(self._next, END)
+        try:
+            return await self._next.__anext__()
+        except StopAsyncIteration:
+            return END
+
+    async def aclose(self) -> None:
+        """Close the iterator, and what it is of."""
+        self.closed = True
+        for each in dict.fromkeys((id(self._next), id(self._given))):
+            closable = self._next if each == id(self._next) else self._given
+            if hasattr(closable, "aclose"):
+                await closable.aclose()
+            elif isinstance(closable, Generator):
+                closable.close()
+
+    async def abandon(self) -> None:
+        """Close what was never begun, however often the task is cancelled meanwhile; something else has gone wrong, and is to come out."""
+        if not self.closed:
+            closer: TaskRunner[Source, None] = TaskRunner(Source.aclose)
+            closer.start(self, lambda _, __: None)
+            await closer.stopped()
+
+
+@dataclass(slots=True)
+class Counts:
+    """What has become of the items so far."""
+
+    written: int = 0
+    skipped: int = 0
+    failed: int = 0
+    last_coords: Coords | None = None
+    nbytes: int = 0
+    begun: float = field(default_factory=time.perf_counter)
+
+    def report(self) -> WriteReport:
+        """The same, as it is now."""
+        seconds = time.perf_counter() - self.begun
+        return WriteReport(self.written, self.skipped, self.failed, self.last_coords, self.nbytes, seconds)
+
+
+class Ingest:
+    """One stream that is written. ``done`` is what the checkpoint names, ``skips`` what need not be written again."""
+
+    def __init__(
+        self,
+        target: Target,
+        engine: Engine,
+        checkpoint: Callback | StoredCheckpoint | None,
+        done: Coverage | None,
+        skips: Coverage | None,
+        options: WriteOptions,
+    ) -> None:
+        self._target, self._engine, self._checkpoint, self._done, self._skips = target, engine, checkpoint, done, skips
+        self._validate = options.get("validate", True)
+        self._on_error = options.get("on_error", "raise")
+        limit = options.get("concurrency") or engine.concurrency
+        self._memory = options.get("memory") or engine.memory
+        self._batch = min(options.get("batch_size", 1), limit)
+        self._window: FedWindow[Gathered, Outcome] = FedWindow(
+            runner_for(target.source, engine, limit, options.get("timeout", TIMEOUT)), limit
+        )
+        self._gathering = Gathering(target)
+        self._counts = Counts()
+        self._failing = asyncio.Lock()
+        self._busy: set[Coords] = set()
+        self._held = self._largest = self._unsaved = self._settled = 0
+        self._rested = 0.0
+
+    async def run(self, source: Source) -> WriteReport:
+        """Write everything; when this returns, or raises, nothing of it runs any more."""
+        feeder: TaskRunner[Source, None] = TaskRunner(self._feed)
+        feeder.start(source, lambda _, error: self._window.finish(error))
+        try:
+            await self._take()
+        finally:
+            self._window.close()
+            if not source.closed:  # else it is about to end, and must not be disturbed
+                feeder.stop()
+            try:
+                await self._window.aclose()
+            finally:
+                await feeder.stopped()
+        return self._counts.report()
+
+    # The task that takes what has been written
+
+    async def _take(self) -> None:
+        while True:
+            try:
+                outcome = await self._window.take()
+            except StopAsyncIteration:
+                break
+            try:
+                await self._settle(outcome)
+            finally:
+                del outcome  # its error leads to this frame, which must not lead back
+            if self._unsaved >= self._batch and not self._window.ready:
+                await self._save()
+        if self._unsaved:
+            await self._save()
+
+    async def _settle(self, outcome: Outcome) -> None:
+        gathered, error = outcome
+        self._busy.discard(gathered.unit.coords)
+        self._settled += 1
+        try:
+            if error is not None:
+                if not isinstance(error, Exception):
+                    raise error
+                await self._fail_all(gathered, error)
+                self._window.release(1)
+                return
+        finally:
+            del outcome, error  # it leads to this frame, which must not lead back
+        for entry in gathered.entries:
+            entry.stored = True
+            self._leave(entry)
+        if self._done is not None:
+            for touched in gathered.touched:
+                self._done.add(*touched)
+        if self._checkpoint is None:
+            self._window.release(1)
+        else:
+            self._unsaved += 1
+            self._window.release(0)
+
+    async def _save(self) -> None:
+        if self._checkpoint is not None:
+            weight, self._unsaved = self._unsaved, 0
+            await self._checkpoint.save(self._counts.report(), self._done or Coverage())
+            self._window.release(weight)
+
+    def _leave(self, entry: Entry) -> None:
+        """One piece of ``entry`` is done with."""
+        entry.left -= 1
+        if entry.left > 0:
+            return
+        self._held -= entry.nbytes
+        if entry.failed:
+            return
+        if entry.stored:
+            self._counts.written += 1
+            self._counts.nbytes += entry.size
+            self._counts.last_coords = entry.coords
+        else:
+            self._counts.skipped += 1
+
+    async def _fail_all(self, gathered: Gathered, error: Exception) -> None:
+        try:
+            for entry in gathered.entries:
+                if not entry.failed:
+                    entry.failed = True
+                    await self._fail(entry.coords, error)
+                self._leave(entry)
+        finally:
+            del error  # as above
+
+    async def _fail(self, coords: Coords | None, error: Exception) -> None:
+        """What ``on_error`` wants of an item that failed."""
+        try:
+            if self._on_error == "raise":
+                raise error
+            self._counts.failed += 1
+            if callable(self._on_error):
+                async with self._failing:  # both tasks may come here
+                    answer = self._on_error(coords, error)
+                    if inspect.isawaitable(answer):
+                        await answer
+        finally:
+            del error  # as above
+
+    # The task that advances the source
+
+    async def _feed(self, source: Source) -> None:
+        try:
+            number = 0
+            while True:
+                await self._make_room()
+                item = await source.next()
+                if item is END:
+                    break
+                await self._take_in(number, item)
+                del item
+                number += 1
+            while (gathered := self._gathering.oldest()) is not None:
+                await self._start(gathered)
+        finally:
+            await source.aclose()
+
+    async def _make_room(self) -> None:
+        """Wait until one more item, if it is no larger than those before, fits into memory, and what it completes can be started."""
+        while self._held and self._held + self._largest > self._memory:
+            gathered = None
+            if not self._busy or self._gathering.nbytes + self._largest > self._memory:
+                gathered = self._gathering.oldest(self._busy)
+            if gathered is not None:
+                await self._start(gathered)
+            else:
+                await self._window.room(self._something_settled())
+        await self._window.room()
+        if time.perf_counter() - self._rested > LOOP_SHARE:
+            await asyncio.sleep(0)
+            self._rested = time.perf_counter()
+
+    def _something_settled(self) -> Callable[[], bool]:
+        before = self._settled
+        return lambda: self._settled > before
+
+    async def _start(self, gathered: Gathered) -> None:
+        coords = gathered.unit.coords
+        await self._window.room(lambda: coords not in self._busy)  # so that what comes later is stored later
+        self._busy.add(coords)
+        self._window.put(gathered)
+
+    async def _take_in(self, number: int, item: object) -> None:
+        try:
+            complete = await self._gather(item)
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with an item, and be it what its data raise
+            await self._fail(said_coords(item), numbered(error, number))
+            return
+        for gathered in complete:
+            await self._start(gathered)
+
+    async def _gather(self, item: object) -> list[Gathered]:
+        """The units that are complete with ``item``."""
+        target = self._target
+        place = target.place(target.region(item))
+        if place.origin is None and self._done is not None:
+            raise WriteError("its region is of single positions, which a checkpoint cannot name")
+        data, shape = data_of(item), place.selection.shape
+        if isinstance(data, np.ndarray) and data.dtype == target.data_type.dtype and data.dtype != object:
+            values = conform(data, target.data_type, shape, broadcast=not self._validate)
+        else:
+            values = await self._engine.call(partial(conform, broadcast=not self._validate), data, target.data_type, shape)
+        values = as_planned(values, place.selection)
+        pieces = target.pieces(place, values)
+        coords = target.first(pieces[0]) if pieces else ()
+        entry = Entry(
+            coords, values.size * element_nbytes(values.dtype), values.size * element_nbytes(target.data_type.dtype), len(pieces) or 1
+        )
+        self._held += entry.nbytes
+        self._largest = max(self._largest, entry.nbytes)
+        complete = []
+        for piece in pieces:
+            touched = target.touched(piece, place.origin)
+            if self._skip(touched):
+                gathered = self._gathering.skip(piece.unit.coords, touched)
+                self._leave(entry)
+            else:
+                gathered = self._gathering.add(piece, entry, touched)
+            if gathered is not None:
+                complete.append(gathered)
+        if not pieces:
+            entry.stored = True
+            self._leave(entry)
+        return complete
+
+    def _skip(self, touched: list[Any]) -> bool:
+        """Whether all of these parts were stored by an earlier run; a part that comes again is not, lest the later one be lost."""
+        if self._skips is None or not touched:
+            return False
+        known = all(self._skips.has(number, box) for number, box, _ in touched)
+        for each in touched:
+            self._skips.discard(*each)
+        return known
+
+
+def numbered(error: Exception, number: int) -> Exception:
+    """``error`` with the number of the item that it is about."""
+    if isinstance(error, StreamError | WriteError) and len(error.args) == 1:
+        error.args = (f"item {number} of the source: {error.args[0]}",)
+    return error
