@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from pathlib import Path
 
@@ -23,9 +24,18 @@ def test_code_blocks_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     namespace = {"__name__": "__main__"}
     for block in code_blocks(page):
-        exec(compile(block, page, "exec"), namespace)
+        exec(compile(block, page, "exec", dont_inherit=True), namespace)
 
 
 def test_there_is_code_to_run():
     assert code_blocks(ROOT / "README.md")
     assert code_blocks(ROOT / "docs" / "quickstart.md")
+
+
+def test_the_page_of_the_format_says_what_there_is():
+    script = ROOT / "docs" / "format.py"
+    spec = importlib.util.spec_from_file_location("format_page", script)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    page = module.PAGE.read_text(encoding="utf-8")
+    assert page == module.updated(page), "docs/format.md is not what azarr supports any more: run 'python docs/format.py'"
