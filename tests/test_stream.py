@@ -663,6 +663,81 @@ async def test_two_streams_of_one_array_are_two(make_busy):
             await anext(second)
 
 
+# --- how far it is
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+@pytest.mark.parametrize("on_error", ["raise", "skip"])
+@pytest.mark.parametrize("options", [{}, {"shards": (20, 40)}, {"chunks": (2, 2)}], ids=["plain", "sharded", "small"])
+async def test_stats_are_right_at_any_time(make_busy, ordered, on_error, options):
+    """Looked at by another task whenever it has its turn, and by the consumer."""
+    data = DATA.copy()
+    data[20:30] = 0
+    array, seen = await make_busy(data=data, **{"chunks": (10, 10), **options}), []
+    # the document has these chunks, whoever holds it
+    array.store.failing["a/c/4/3" if "shards" not in options else "a/c/2/1"] = StoreError("no")
+    stream = array.stream_chunks(
+        ordered=ordered, on_error=on_error, include_missing=False, filter=lambda coords: sum(coords) % 5, concurrency=10
+    )
+    total = stream.stats.total
+    assert total == array.nchunks
+    zero = stream.stats
+    assert (zero.done, zero.in_flight, zero.buffered, zero.buffered_nbytes, zero.nbytes, zero.seconds) == (0, 0, 0, 0, 0, 0.0)
+
+    async def watch():
+        while True:
+            seen.append(stream.stats)
+            await asyncio.sleep(0)
+
+    watching = asyncio.create_task(watch())
+    done = nbytes = 0
+    try:
+        async with stream:
+            async for chunk in stream:
+                done += 1
+                nbytes += chunk.data.nbytes
+                seen.append(stream.stats)
+                assert (seen[-1].done, seen[-1].nbytes) == (done, nbytes)
+                if done % 3 == 0:
+                    await turns(3)
+    except StoreError:
+        assert on_error == "raise"
+    seen.append(stream.stats)
+    watching.cancel()
+    await asyncio.wait([watching])
+    for stats in seen:
+        assert min(stats.done, stats.in_flight, stats.buffered, stats.buffered_nbytes, stats.filtered, stats.missing, stats.failed) >= 0
+        assert stats.in_flight + stats.buffered <= 10
+        assert stats.total == total - stats.filtered - stats.missing - stats.failed
+        assert stats.done + stats.in_flight + stats.buffered <= stats.total + 1  # one that is missing is not counted until it is its turn
+        assert stats.buffered_nbytes <= stats.buffered * array.source.pipeline.spec.nbytes
+    for name in ("done", "filtered", "missing", "failed", "nbytes", "seconds"):
+        values = [getattr(stats, name) for stats in seen]
+        assert values == sorted(values)
+    assert any(stats.in_flight for stats in seen)
+    last = seen[-1]
+    assert last.in_flight == last.buffered == last.buffered_nbytes == 0
+    if on_error == "skip":
+        assert last.done == last.total == done
+        assert last.missing > 0
+        assert last.failed > 0
+
+
+async def test_stats_of_what_is_ready_and_what_is_under_way():
+    array = await behind(RecordingStore, engine=Engine(executor=InlineExecutor(), concurrency=6))
+    stream = array.stream_chunks()
+    await anext(stream)
+    await turns(20)
+    await until(lambda: stream.stats.in_flight == 0)
+    stats = stream.stats
+    assert (stats.done, stats.buffered, stats.buffered_nbytes) == (1, 5, 5 * 800 - 400)  # one hangs over the edge
+    array.store.gate.clear()
+    await anext(stream)
+    assert (stream.stats.in_flight, stream.stats.buffered, stream.stats.done) == (1, 4, 2)
+    array.store.gate.set()
+    await stream.aclose()
+
+
 # --- the loop goes on
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from azarr import Engine, InlineExecutor, LatencyStore, MemoryStore, ThreadExecutor, create_array
+from azarr import window as window_module
 from azarr.errors import StreamError
 from azarr.executors import Mailbox
 from azarr.window import FedWindow, TaskRunner, Window, WorkerRunner
@@ -790,6 +791,317 @@ async def test_a_closed_window_has_no_room():
     assert not waiting.done()
     waiting.cancel()
     await asyncio.wait([waiting])
+
+
+# --- jobs that take too long
+
+
+class Clock:
+    """The time that runners of workers see: it stands still until it is moved."""
+
+    now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+SECONDS = 0.005
+"""How often runners look at the clock: nothing is late before it is moved."""
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(window_module, "time", clock)
+    return clock
+
+
+class Gates:
+    """A function for workers that waits, for some items, until they are let go."""
+
+    def __init__(self, *items) -> None:
+        self.gates = {item: threading.Event() for item in items}
+        self.begun, self.ended = set(), set()
+
+    def __call__(self, item):
+        self.begun.add(item)
+        if item in self.gates:
+            self.gates[item].wait(PATIENCE)
+        self.ended.add(item)
+        return -item
+
+    def open(self, *items) -> None:
+        for item in items or self.gates:
+            self.gates[item].set()
+
+
+@pytest.fixture
+def gates(request):
+    made = []
+
+    def make(*items):
+        made.append(Gates(*items))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.open()
+
+
+def looking(executor, job, **options):
+    """A runner that gives up after a time, and answers ``("late", item)`` for what it gave up."""
+    options = {"timeout": SECONDS, "expired": lambda item: ("late", item), **options}
+    return WorkerRunner(executor, Mailbox(asyncio.get_running_loop()), job, **options)
+
+
+async def looked() -> None:
+    """Long enough for a runner to look at the clock."""
+    for _ in range(3):
+        await asyncio.sleep(SECONDS)
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+async def test_a_job_that_takes_too_long_is_given_up(workers, clock, gates, ordered):
+    job = gates(2)
+    window = Window(iter(range(8)), looking(workers, job), 4, ordered=ordered)
+    taking = asyncio.create_task(everything(window))
+    await until(lambda: 2 in job.begun and len(job.ended) == (5 if ordered else 7))
+    await looked()
+    assert not taking.done()
+    clock.now += 2 * SECONDS
+    results = await asyncio.wait_for(taking, PATIENCE)
+    assert {*results} == {0, -1, ("late", 2), -3, -4, -5, -6, -7}
+    if ordered:
+        assert results[2] == ("late", 2)
+        assert [result for result in results if result != ("late", 2)] == [0, -1, -3, -4, -5, -6, -7]
+    assert 2 not in job.ended
+
+
+async def test_what_a_job_answers_that_was_given_up_is_forgotten(workers, clock, gates):
+    job = gates(0)
+    window = Window(iter(range(3)), looking(workers, job), 3, ordered=True)
+    taking = asyncio.create_task(window.take())
+    await until(lambda: job.begun == {0, 1, 2} and job.ended == {1, 2})
+    await looked()
+    clock.now += 2 * SECONDS
+    assert await asyncio.wait_for(taking, PATIENCE) == ("late", 0)
+    job.open()
+    await until(lambda: 0 in job.ended)
+    await looked()
+    assert [await window.take(), await window.take()] == [-1, -2]
+    window.release(3)
+    with pytest.raises(StopAsyncIteration):
+        await window.take()
+
+
+async def test_a_job_may_begin_late_as_long_as_others_end(clock, gates):
+    """Waiting for a worker is no fault of a job while workers work."""
+    executor = ThreadExecutor(1)
+    job = gates(*range(5))
+    taking = asyncio.create_task(everything(Window(iter(range(5)), looking(executor, job), 5, ordered=True)))
+    for item in range(5):
+        await until(lambda item=item: item in job.begun)
+        clock.now += SECONDS * 0.8
+        await looked()
+        job.open(item)
+    assert await asyncio.wait_for(taking, PATIENCE) == [0, -1, -2, -3, -4]
+    executor.close()
+    executor.join()
+
+
+async def test_jobs_that_no_worker_takes_up_are_given_up_when_all_hang(workers, clock, gates):
+    job = gates(1, 2)
+    taking = asyncio.create_task(everything(Window(iter(range(9)), looking(workers, job), 5, ordered=True)))
+    await until(lambda: {1, 2} <= job.begun and 0 in job.ended)
+    while not taking.done():
+        clock.now += 2 * SECONDS
+        await asyncio.sleep(SECONDS)
+    assert await taking == [0, *(("late", item) for item in range(1, 9))]
+    assert job.begun == {0, 1, 2}
+
+
+async def test_without_a_timeout_jobs_have_all_the_time(workers, clock, gates):
+    job = gates(1)
+    taking = asyncio.create_task(everything(Window(iter(range(4)), looking(workers, job, timeout=None), 4, ordered=True)))
+    await until(lambda: {0, 2, 3} <= job.ended)
+    clock.now += 10**9
+    await looked()
+    assert not taking.done()
+    job.open()
+    assert await taking == [0, -1, -2, -3]
+
+
+@pytest.mark.parametrize("hanging", [(0,), (0, 1)])
+async def test_closing_waits_for_jobs_until_they_are_given_up(workers, clock, gates, hanging):
+    job = gates(*hanging)
+    window = Window(iter(range(9)), looking(workers, job), 6)
+    taking = asyncio.create_task(window.take())
+    await until(lambda: {*hanging} <= job.begun)
+    window.close()
+    closing = asyncio.create_task(window.aclose())
+    await looked()
+    assert not closing.done()
+    clock.now += 2 * SECONDS
+    await asyncio.wait_for(closing, PATIENCE)
+    assert not job.ended & {*hanging}
+    await asyncio.wait([taking])
+    assert isinstance(taking.exception(), StopAsyncIteration) or taking.result() <= 0
+
+
+@pytest.mark.parametrize("hangs", [False, True])
+async def test_no_timer_is_left(workers, clock, gates, hangs):
+    loop, job = asyncio.get_running_loop(), gates(*([3] if hangs else []))
+    window = Window(iter(range(9)), looking(workers, job), 6, ordered=True)
+    for _ in range(3):
+        await window.take()
+        window.release(1)
+    if hangs:
+        await until(lambda: 3 in job.begun)
+        clock.now += 2 * SECONDS
+    await window.aclose()
+    assert [timer for timer in loop._scheduled if not timer.cancelled()] == []
+
+
+async def test_a_task_may_wait_for_a_single_job(workers, clock, gates):
+    job = gates(1, 2, 3)
+    runner = looking(workers, job)
+    assert await runner.do(5) == -5
+    waiting = asyncio.create_task(runner.do(1))
+    await until(lambda: 1 in job.begun)
+    waiting.cancel()
+    await looked()
+    assert not waiting.done()  # the job has to end first
+    job.open(1)
+    await asyncio.wait([waiting], timeout=PATIENCE)
+    assert waiting.cancelled()
+    assert 1 in job.ended
+    waiting = [asyncio.create_task(runner.do(item)) for item in (2, 3)]
+    await until(lambda: {2, 3} <= job.begun)
+    waiting[1].cancel()
+    clock.now += 2 * SECONDS
+    await asyncio.wait(waiting, timeout=PATIENCE)  # or to be given up
+    assert waiting[0].result() == ("late", 2)
+    assert waiting[1].cancelled()
+    assert [timer for timer in asyncio.get_running_loop()._scheduled if not timer.cancelled()] == []
+
+
+async def test_a_single_job_that_fails_keeps_nothing(workers):
+    def fail(thing):
+        raise ValueError
+
+    class Thing:
+        pass
+
+    async def operation(thing, executor):
+        await looking(executor, fail).do(thing)
+
+    for executor in (workers, InlineExecutor()):
+        thing = Thing()
+        alive = weakref.ref(thing)
+        gc.collect()
+        gc.disable()
+        try:
+            try:
+                await operation(thing, executor)
+            except ValueError:
+                del thing
+            await looking(executor, negative).do(0)
+            assert alive() is None
+        finally:
+            gc.enable()
+
+
+# --- items that take long to find
+
+
+@pytest.mark.parametrize("limit", [1, 3, 100])
+@pytest.mark.parametrize("how", ["drain", "ordered", "unordered"])
+async def test_other_tasks_have_their_turns_while_items_are_looked_for(make_window, limit, how):
+    found, seen, worst, results = 0, 0, 0, []
+
+    def search():
+        nonlocal found
+        for number in range(300):
+            found += 1
+            yield number if number % 30 == 29 else None
+
+    async def heart():
+        nonlocal seen, worst
+        while True:
+            worst, seen = max(worst, found - seen), found
+            await asyncio.sleep(0)
+
+    beating = asyncio.create_task(heart())
+    window = make_window(search(), results.append if how == "drain" else negative, limit, ordered=how == "ordered")
+    if how == "drain":
+        await window.drain()
+    else:
+        results = [-item for item in await everything(window)]
+    beating.cancel()
+    await asyncio.wait([beating])
+    assert sorted(results) == list(range(29, 300, 30))
+    assert worst <= 3
+
+
+@pytest.mark.parametrize("how", ["drain", "take"])
+async def test_a_search_that_finds_nothing_comes_to_its_end(make_window, how):
+    window = make_window(itertools.repeat(None, 50), negative, 3)
+    assert await (window.drain() if how == "drain" else everything(window)) in ([], None)
+
+
+async def test_a_search_that_goes_on_for_ever_can_be_closed(make_window):
+    items = Taken(itertools.repeat(None))
+    window = make_window(items, negative, 3)
+    taking = asyncio.create_task(window.take())
+    await until(lambda: items.count > 5)
+    await window.aclose()
+    with pytest.raises(StopAsyncIteration):
+        await taking
+    count = items.count
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert items.count == count
+
+
+@pytest.mark.parametrize("how", ["drain", "ordered", "unordered"])
+async def test_a_search_that_fails(make_window, how):
+    error = ValueError()
+
+    def search():
+        yield from (0, 1, None, 2, None, None)
+        raise error
+
+    window, results = make_window(search(), negative, 2, ordered=how == "ordered"), []
+    with pytest.raises(ValueError) as caught:
+        if how == "drain":
+            await window.drain()
+        while True:
+            results.append(await window.take())
+            window.release(1)
+    assert caught.value is error
+    assert error.__context__ is None
+    if how == "ordered":
+        assert results == [0, -1, -2]
+
+
+@pytest.mark.parametrize("good", [0, 1, 3, 10])
+@pytest.mark.parametrize("limit", [1, 2, 50])
+async def test_a_plan_that_fails_does_so_in_its_place(make_window, good, limit):
+    """Whatever was planned before is still handed out by a window that keeps the order."""
+    error = StopAsyncIteration() if good == 3 else ValueError()
+
+    def plan():
+        yield from range(good)
+        raise error
+
+    window, results = make_window(plan(), negative, limit, ordered=True), []
+    with pytest.raises((ValueError, RuntimeError)) as caught:
+        while True:
+            results.append(await window.take())
+            window.release(1)
+    assert error in (caught.value, caught.value.__cause__)
+    assert results == [-item for item in range(good)]
+    await window.aclose()
 
 
 # --- the exact schedule
