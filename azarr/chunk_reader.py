@@ -17,6 +17,7 @@ from azarr.chunk_sources import Batch, ChunkSource
 from azarr.codecs.pipeline import CodecPipeline
 from azarr.engine import Engine
 from azarr.errors import StreamTimeoutError
+from azarr.observing import chunk_reads
 from azarr.projections import AnyRun, Projection
 from azarr.reading import located
 from azarr.selection import AnySelection, PointSelection, Positions, Selection
@@ -100,10 +101,12 @@ class ChunkReader:
         """Fetch and decode; for workers, on a blocking store."""
         outcomes: list[Outcome] = []
         try:
-            for run in batch:
-                outcomes += self._read_run(run)
-                if self._failed(outcomes):
-                    break
+            with chunk_reads(self.source, batch) as reads:
+                for run in batch:
+                    outcomes += self._read_run(run)
+                    if self._failed(outcomes):
+                        break
+                reads.end(outcomes)
             return outcomes
         finally:
             del outcomes  # an error among them leads to this frame, which must not lead back
@@ -131,6 +134,15 @@ class ChunkReader:
 
     async def fetch(self, batch: Batch, decode: Callable[[Fetched], Awaitable[list[Outcome]]]) -> list[Outcome]:
         """Fetch on the loop, and have it decoded."""
+        with chunk_reads(self.source, batch) as reads:
+            outcomes = await self._fetch_and_decode(batch, decode)
+            reads.end(outcomes)
+        try:
+            return outcomes
+        finally:
+            del outcomes  # as above
+
+    async def _fetch_and_decode(self, batch: Batch, decode: Callable[[Fetched], Awaitable[list[Outcome]]]) -> list[Outcome]:
         places = [place for run in batch for place in run.projections()]
         begun = time.perf_counter()
         try:

@@ -23,9 +23,11 @@ from azarr.codecs.base import wrong_size
 from azarr.codecs.pipeline import CodecPipeline
 from azarr.codecs.sharding import ShardIndex, ShardLayout, is_fill
 from azarr.errors import CodecError
+from azarr.observing import Observer, observed_copy
 from azarr.projections import AnyPlan, AnyRun, Projection, plan_of
 from azarr.selection import AnySelection
 from azarr.stores.base import BlockingStore, ReadableStore
+from azarr.telemetry import Telemetry
 from azarr.types import Array, Buffer, ByteRange, Coords
 
 RUN_NBYTES = 2**20
@@ -81,12 +83,14 @@ class ChunkSource(Protocol):
     keys: ChunkKeyEncoding
     blocking: bool
     """Whether the store's calls block, and are made inside workers."""
+    observer: Observer | None
+    """Who tells what the operation does; ``None`` where nobody listens."""
 
     def pipeline_of(self, coords: Coords) -> CodecPipeline:
         """The pipeline of the chunk at ``coords``."""
 
-    def operation(self) -> ChunkSource:
-        """The source for the time of one operation, which may remember what it has learnt of the units."""
+    def operation(self, telemetry: Telemetry) -> ChunkSource:
+        """The source for the time of one operation, which may remember what it has learnt of the units; ``telemetry`` hears of it."""
 
     def extent(self, selection: AnySelection) -> Extent:
         """The chunks and units that ``selection`` meets."""
@@ -164,6 +168,8 @@ def encoded_or_none(pipeline: CodecPipeline, chunk: Array) -> Buffer | None:
 class PlainChunks:
     """Every chunk under a key of its own; ``keep_fill`` means those of nothing but fill value, too."""
 
+    observer: Observer | None = None
+
     def __init__(
         self,
         store: ReadableStore,
@@ -186,8 +192,8 @@ class PlainChunks:
         del coords
         return self.pipeline
 
-    def operation(self) -> PlainChunks:
-        return self
+    def operation(self, telemetry: Telemetry) -> PlainChunks:
+        return observed_copy(self, telemetry) if telemetry.active else self
 
     def extent(self, selection: AnySelection) -> Extent:
         plan = plan_of(selection, self.chunks, self._grid.shape)
@@ -259,13 +265,20 @@ class UnequalChunks(PlainChunks):
         self._chunk_shape_at = grid.chunk_shape_at
         self._pipelines: dict[tuple[int, ...], CodecPipeline] = {}
 
+    def operation(self, telemetry: Telemetry) -> UnequalChunks:
+        if not telemetry.active:
+            return self
+        twin = observed_copy(self, telemetry)
+        twin._pipelines = {}  # those that are there tell nothing  # noqa: SLF001 - of the same class
+        return twin
+
     def pipeline_of(self, coords: Coords) -> CodecPipeline:
         shape = self._chunk_shape_at(coords)
         pipeline = self._pipelines.get(shape)
         if pipeline is None:
             if len(self._pipelines) >= PIPELINES:  # threads may come here at once, and then build one twice
                 self._pipelines.clear()
-            pipeline = self._pipelines[shape] = CodecPipeline(self.pipeline.codecs, replace(self.pipeline.spec, shape=shape))
+            pipeline = self._pipelines[shape] = self.pipeline.rebound(replace(self.pipeline.spec, shape=shape))
         return pipeline
 
 
@@ -299,6 +312,8 @@ class ShardIndexes:
 class ShardedChunks:
     """Chunks inside shards: units that hold ``layout.grid_shape`` chunks each."""
 
+    observer: Observer | None = None
+
     def __init__(
         self,
         store: ReadableStore,
@@ -321,9 +336,10 @@ class ShardedChunks:
         del coords
         return self.pipeline
 
-    def operation(self) -> ShardedChunks:
+    def operation(self, telemetry: Telemetry) -> ShardedChunks:
         # An index is trusted for one operation only, as other writers may replace the shard afterwards.
-        return ShardedChunks(self.store, self.key_prefix, self.keys, self._layout, self._shape)
+        fresh = ShardedChunks(self.store, self.key_prefix, self.keys, self._layout, self._shape)
+        return observed_copy(fresh, telemetry) if telemetry.active else fresh
 
     def extent(self, selection: AnySelection) -> Extent:
         chunks = plan_of(selection, self.pipeline.spec.shape, self._shape)

@@ -81,7 +81,7 @@ async def write_stream(
         check(options)
         if not isinstance(source.store, WritableStore):
             raise StoreError(f"{source.store!r} cannot be written to")
-        target = Target(source, selection, metadata)
+        target = Target(source.operation(engine.telemetry), selection, metadata)
         source_id = options.get("source_id") or feed.fingerprint
         checkpoint = checkpoint_of(options.get("checkpoint"), path, metadata, target, source_id, engine, options.get("timeout", TIMEOUT))
         done = skips = None

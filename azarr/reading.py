@@ -20,8 +20,10 @@ from azarr.codecs.pipeline import CodecPipeline
 from azarr.crew import Crew
 from azarr.engine import Engine
 from azarr.errors import CodecError
+from azarr.observing import chunk_reads, telling
 from azarr.projections import AnyRun
 from azarr.selection import AnySelection
+from azarr.telemetry import ReadEvent
 from azarr.types import Array, Buffer, Coords
 from azarr.window import TaskRunner, Window
 
@@ -33,7 +35,13 @@ REQUEST_NBYTES = 8 * 2**20
 
 async def read(source: ChunkSource, selection: AnySelection, out: Array, engine: Engine) -> None:
     """Fill ``out`` (every axis of the array, dropped ones with length 1) with what ``selection`` names."""
-    source = source.operation()
+    source = source.operation(engine.telemetry)
+    with telling(source.observer, ReadEvent, nbytes=out.nbytes):
+        await fill(source, selection, out, engine)
+
+
+async def fill(source: ChunkSource, selection: AnySelection, out: Array, engine: Engine) -> None:
+    """As ``read``, with a source that is there for this operation."""
     extent = source.extent(selection)
     nbytes = max(1, source.pipeline.spec.nbytes)
     if source.blocking:
@@ -51,8 +59,9 @@ async def read(source: ChunkSource, selection: AnySelection, out: Array, engine:
     requests = engine.requests()
 
     async def fetch_and_place(batch: Batch) -> None:
-        chunks = await source.fetch(batch, requests)
-        await engine.call(place_batch, source, out, batch, chunks)
+        with chunk_reads(source, batch):
+            chunks = await source.fetch(batch, requests)
+            await engine.call(place_batch, source, out, batch, chunks)
 
     request_nbytes = min(REQUEST_NBYTES, engine.memory)
     largest = max(1, min(request_nbytes // nbytes, math.prod(source.chunks_per_unit)))
@@ -65,12 +74,13 @@ async def read(source: ChunkSource, selection: AnySelection, out: Array, engine:
 def read_batch(source: ChunkSource, out: Array, batch: Batch) -> None:
     """Fetch and place a batch; for workers, on a blocking store."""
     raw = source.pipeline.direct and not source.pipeline.compressed
-    for run in batch:
-        pipeline = source.pipeline_of(run.coords)
-        if run.full and raw:
-            place_full_run(pipeline, out, run, partial(source.copy_blocking, run))
-        else:
-            place_run(pipeline, out, run, source.fetch_blocking(run))
+    with chunk_reads(source, batch):
+        for run in batch:
+            pipeline = source.pipeline_of(run.coords)
+            if run.full and raw:
+                place_full_run(pipeline, out, run, partial(source.copy_blocking, run))
+            else:
+                place_run(pipeline, out, run, source.fetch_blocking(run))
 
 
 def place_batch(source: ChunkSource, out: Array, batch: Batch, chunks: list[Buffer | None]) -> None:

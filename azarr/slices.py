@@ -319,6 +319,7 @@ def stream_slices(
         fingerprint=fingerprint,
         on_error=options.get("on_error", "raise"),
         progress=progress_of(options.get("progress"), "slices"),
+        observer=source.operation(engine.telemetry).observer,
     )
 
 

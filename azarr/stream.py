@@ -15,6 +15,7 @@ from azarr.chunk_reader import Chunk, Failure, Outcome
 from azarr.chunk_sources import Batch
 from azarr.errors import StreamError
 from azarr.handover import Producer, Queue, Sender, hand_over
+from azarr.observing import Observer, StreamSpan
 from azarr.progress import Progress
 from azarr.types import Coords
 from azarr.window import Window
@@ -86,11 +87,13 @@ class Stream(AsyncIterator[ItemT], Generic[ItemT, WindowT]):
         on_error: OnError = "raise",
         progress: Progress | None = None,
         prepare: Callable[[], Awaitable[None]] | None = None,
+        observer: Observer | None = None,
     ) -> None:
         self.fingerprint = fingerprint
         """The same for streams of the same items of the same array, whatever the store; in hexadecimal digits."""
         self._window, self._total, self._counts, self._ordered = window, total, counts, ordered
         self._on_error, self._progress, self._prepare = on_error, progress, prepare
+        self._told = None if observer is None else StreamSpan(observer)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._last: Coords | None = None
         self._begun = 0.0
@@ -132,15 +135,20 @@ class Stream(AsyncIterator[ItemT], Generic[ItemT, WindowT]):
                 if self._progress is not None:
                     await self._report()
                 self._last = item.coords
+                if self._told is not None:
+                    self._told.item(item.coords, self.stats)
             elif not self._closed:
                 self._closed = True
+                self._tell_end()
                 await self._report(last=True)
         except StopAsyncIteration as error:  # of a function of the user's or of the store's; it would pass for the end of the stream
             self._broken = not ended
+            self._tell_end(error)
             await self.aclose()
             raise RuntimeError("a function that the stream called raised StopAsyncIteration") from error
-        except BaseException:
+        except BaseException as error:
             self._broken = not ended
+            self._tell_end(error)
             await self.aclose()
             raise
         finally:
@@ -151,8 +159,14 @@ class Stream(AsyncIterator[ItemT], Generic[ItemT, WindowT]):
 
     async def _begin(self) -> None:
         self._loop, self._begun = asyncio.get_running_loop(), time.perf_counter()
+        if self._told is not None:
+            self._told.begin()
         if self._prepare is not None:
             await self._prepare()
+
+    def _tell_end(self, error: BaseException | None = None) -> None:
+        if self._told is not None:
+            self._told.end(self._counts.done, self._counts.nbytes, error)
 
     async def _next(self) -> ItemT | None:
         """The next item; ``None`` after the last."""
@@ -247,6 +261,7 @@ class Stream(AsyncIterator[ItemT], Generic[ItemT, WindowT]):
         """End the stream: once this returns, nothing that it started runs any more. May be called again."""
         self._closed = True
         self._drop()
+        self._tell_end()
         try:
             if self._progress is not None:
                 self._progress.abandon()
@@ -258,6 +273,8 @@ class Stream(AsyncIterator[ItemT], Generic[ItemT, WindowT]):
         if loop is not None and not self._closed:
             with suppress(RuntimeError):  # the loop is closed, and all that it ran with it
                 loop.call_soon_threadsafe(self._window.close)
+                if self._told is not None:
+                    loop.call_soon_threadsafe(self._told.end, self._counts.done, self._counts.nbytes)
             if self._progress is not None:
                 self._progress.abandon()
 

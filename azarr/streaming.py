@@ -67,7 +67,7 @@ def stream_chunks(
 ) -> ChunkStream:
     """The chunks that ``selection`` meets, ``function`` applied to their data; must be called on the loop that the stream is used on."""
     check(options)
-    source, ordered = source.operation(), options.get("ordered", True)
+    source, ordered = source.operation(engine.telemetry), options.get("ordered", True)
     whole = source.extent(selection.forward())
     fingerprint = fingerprint_of(source, selection, options)
     extents = portion(source, whole, options.get("shard"), options.get("of"))
@@ -103,6 +103,7 @@ def stream_chunks(
         on_error=options.get("on_error", "raise"),
         progress=progress_of(options.get("progress"), "chunks"),
         prepare=None if stored is None else stored.list,
+        observer=source.observer,
     )
 
 

@@ -20,10 +20,12 @@ from azarr.data_types import DataType
 from azarr.engine import Engine
 from azarr.errors import CodecError, WriteError
 from azarr.locks import KeyedLocks, locks_of
+from azarr.observing import chunk_write, telling
 from azarr.projections import Projection
 from azarr.rewriting import rewrite
 from azarr.selection import AnySelection
-from azarr.types import Array, Buffer, Coords
+from azarr.telemetry import WriteEvent
+from azarr.types import Array, Buffer, Coords, element_nbytes
 from azarr.window import TaskRunner, Window
 
 
@@ -46,16 +48,17 @@ def unit_of(projection: Projection, selection: AnySelection, values: Array) -> U
 
 async def write(source: ChunkSource, selection: AnySelection, values: Array, engine: Engine) -> None:
     """Store ``values`` (every axis of the array, dropped ones with length 1, the array's data type) where ``selection`` says."""
-    locks = locks_of(source.store)
-    nbytes = replace(source.pipeline.spec, shape=source.unit_shape).nbytes
-    if source.blocking:
-        await write_blocking(source, locks, selection, values, engine)
-        return
+    source, locks = source.operation(engine.telemetry), locks_of(source.store)
+    with telling(source.observer, WriteEvent, nbytes=values.size * element_nbytes(source.pipeline.spec.dtype)):
+        if source.blocking:
+            await write_blocking(source, locks, selection, values, engine)
+            return
 
-    async def write_one(unit: Projection) -> None:
-        await write_unit(source, locks, unit_of(unit, selection, values), engine)
+        async def write_one(unit: Projection) -> None:
+            await write_unit(source, locks, unit_of(unit, selection, values), engine)
 
-    await Window(source.extent(selection).units.projections(), TaskRunner(write_one), engine.window(nbytes)).drain()
+        nbytes = replace(source.pipeline.spec, shape=source.unit_shape).nbytes
+        await Window(source.extent(selection).units.projections(), TaskRunner(write_one), engine.window(nbytes)).drain()
 
 
 async def write_blocking(source: ChunkSource, locks: KeyedLocks, selection: AnySelection, values: Array, engine: Engine) -> None:
@@ -79,12 +82,13 @@ async def write_blocking(source: ChunkSource, locks: KeyedLocks, selection: AnyS
 def write_held_unit(source: ChunkSource, unit: Unit) -> None:
     """Write one unit; for workers, on a store whose calls block, under the lock of the unit."""
     key, store = source.key(unit.coords), source.store
-    if not unit.full:
-        store.update_blocking(key, partial(updated, source, unit))
-    elif (new := updated(source, unit, None)) is None:
-        store.erase_blocking(key)
-    else:
-        store.set_blocking(key, new)
+    with chunk_write(source, unit.coords):
+        if not unit.full:
+            store.update_blocking(key, partial(updated, source, unit))
+        elif (new := updated(source, unit, None)) is None:
+            store.erase_blocking(key)
+        else:
+            store.set_blocking(key, new)
 
 
 async def write_unit(source: ChunkSource, locks: KeyedLocks, unit: Unit, engine: Engine) -> None:
@@ -95,12 +99,13 @@ async def write_unit(source: ChunkSource, locks: KeyedLocks, unit: Unit, engine:
         return await engine.call(updated, source, unit, old)
 
     async with locks.hold(key):
-        if not unit.full:
-            await rewrite(store, key, change, requests=requests, probably_absent=unit.covers)
-            return
-        new = await change(None)
-        async with requests:
-            await (store.erase(key) if new is None else store.set(key, new))
+        with chunk_write(source, unit.coords):
+            if not unit.full:
+                await rewrite(store, key, change, requests=requests, probably_absent=unit.covers)
+                return
+            new = await change(None)
+            async with requests:
+                await (store.erase(key) if new is None else store.set(key, new))
 
 
 def updated(source: ChunkSource, unit: Unit, old: Buffer | None) -> Buffer | None:

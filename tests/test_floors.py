@@ -38,6 +38,7 @@ FLOORS = {
     "azarr.locks": 3,
     "azarr.window": 3,
     "azarr.engine": 3,
+    "azarr.observing": 3,
     "azarr.chunk_sources": 3,
     "azarr.reading": 3,
     "azarr.rewriting": 3,

@@ -79,6 +79,10 @@ class CodecPipeline:
     def __reduce__(self) -> tuple[type[CodecPipeline], tuple[tuple[Codec, ...], ChunkSpec]]:
         return CodecPipeline, (self.codecs, self.spec)
 
+    def rebound(self, spec: ChunkSpec) -> CodecPipeline:
+        """The same codecs for chunks like ``spec``."""
+        return CodecPipeline(self.codecs, spec)
+
     @property
     def releases_gil(self) -> bool:
         """Whether threads run it in parallel."""
