@@ -360,17 +360,21 @@ class AsyncArray(ArrayView):
         """The attributes, for reading; ``update_attributes`` changes them."""
         return MappingProxyType(dict(self.metadata.attributes))
 
+    @property
+    def _observed(self) -> ReadableStore:
+        return self.engine.observed(self.store, self.path)
+
     async def update_attributes(self, attributes: Mapping[str, JSON]) -> None:
         """Add ``attributes`` to the stored ones, replacing those of the same name."""
-        self._take(await documents.update_attributes(self.store, self.path, attributes, self.engine.limits, self.metadata))
+        self._take(await documents.update_attributes(self._observed, self.path, attributes, self.engine.limits, self.metadata))
 
     async def replace_attributes(self, attributes: Mapping[str, JSON]) -> None:
         """Store ``attributes`` in place of all that are stored."""
-        self._take(await documents.replace_attributes(self.store, self.path, attributes, self.engine.limits, self.metadata))
+        self._take(await documents.replace_attributes(self._observed, self.path, attributes, self.engine.limits, self.metadata))
 
     async def delete_attributes(self, *names: str) -> None:
         """Delete the stored attributes of these names; fine where there are none."""
-        self._take(await documents.delete_attributes(self.store, self.path, names, self.engine.limits, self.metadata))
+        self._take(await documents.delete_attributes(self._observed, self.path, names, self.engine.limits, self.metadata))
 
     def _take(self, updated: documents.Metadata) -> None:
         if isinstance(updated, ArrayMetadata):

@@ -41,8 +41,8 @@ async def convert(
         StoreError: The store failed, or is read-only. Each node is then there in one format or in both.
 
     """
-    target, where, engine_ = expect_store(open_store(store)), normalize(path), engine or default_engine()
-    limits = engine_.limits
+    own_store, where, engine_ = expect_store(open_store(store)), normalize(path), engine or default_engine()
+    target, limits = engine_.observed(own_store, where), engine_.limits
     old = other(zarr_format)
     if await documents.fetch_documents(target, where, limits) is None:
         raise NodeNotFoundError(f"there is no array or group at {where or '/'!r} in {target!r} that could be converted", path=where)
@@ -63,7 +63,7 @@ async def convert(
             async with hold(target, each):
                 for name in NAMES[old]:
                     await target.erase(key_of(each, name))
-    return await open_node(target, where, engine, zarr_format if where in found else None)
+    return await open_node(own_store, where, engine, zarr_format if where in found else None)
 
 
 def other(zarr_format: Literal[2, 3]) -> Literal[2, 3]:

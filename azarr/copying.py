@@ -86,7 +86,7 @@ async def copy_nodes(
     arrays = [name for name, metadata in wanted.items() if isinstance(metadata, ArrayMetadata)]
     if same_data(source, target) and (is_below(path, where) or is_below(where, path)):
         raise NodeExistsError(f"cannot copy {path or '/'!r} to {where or '/'!r}: one is inside of the other", path=where)
-    writable = expect_store(target)
+    writable = engine.observed(expect_store(target), where)
     pairs = [(AsyncArray(source, child(path, name), found[name], engine), wanted[name]) for name in arrays]  # type: ignore[arg-type]  # arrays
     report, done = Report(progress, sum(old.nbytes for old, _ in pairs)), 0
     async with new_place(writable, where, wanted[""], engine, overwrite=overwrite):
@@ -199,19 +199,20 @@ async def copy_chunks(source: AsyncArray, target: AsyncArray, report: Report) ->
     """Copy the values of all units that are stored as they are."""
     grid, itemsize = target.metadata.chunk_grid, target.dtype.itemsize
     limit = target.engine.window(math.prod(grid.chunk_shape) * element_nbytes(target.dtype))
-    async for batch in stored_units(source):
+    here, there = source.engine.observed(source.store, source.path), target.engine.observed(target.store, target.path)
+    async for batch in stored_units(source, here):
         pairs = [(source.source.key(coords), target.source.key(coords)) for coords in batch]
-        await copy_values(source.store, target.store, pairs, target.engine, limit)
+        await copy_values(here, there, pairs, target.engine, limit)
         report.add(sum(itemsize * math.prod(part.stop - part.start for part in grid.region(coords)) for coords in batch))
 
 
-async def stored_units(array: AsyncArray) -> AsyncIterator[list[Coords]]:
-    """Where the units of ``array`` are that are stored, some at a time; where the store cannot be listed, all that there may be."""
+async def stored_units(array: AsyncArray, store: ReadableStore) -> AsyncIterator[list[Coords]]:
+    """Where the units of ``array`` are that ``store`` has, some at a time; where it cannot be listed, all that there may be."""
     counts = array.metadata.chunk_grid.grid_shape
-    if isinstance(array.store, ListableStore):
+    if isinstance(store, ListableStore):
         prefix, encoding = prefix_of(array.path), array.metadata.chunk_key_encoding
         batch: list[Coords] = []
-        async for key in array.store.list_prefix(prefix):
+        async for key in store.list_prefix(prefix):
             coords = encoding.decode(key[len(prefix) :], array.ndim)
             if coords is not None and all(index < count for index, count in zip(coords, counts, strict=True)):
                 batch.append(coords)

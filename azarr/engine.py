@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, cast
 
 from azarr.executors import CodecExecutor, Mailbox, ThreadExecutor, call
+from azarr.stores.base import ReadableStore
+from azarr.stores.observed import observed
 from azarr.telemetry import Telemetry
 from azarr.types import Limits
 
 T = TypeVar("T")
+StoreT = TypeVar("StoreT", bound=ReadableStore)
 
 
 class Engine:
@@ -79,6 +82,10 @@ class Engine:
     async def call(self, function: Callable[..., T], *args: Any) -> T:
         """The result of ``function(*args)``, run by the executor."""
         return await call(self.executor, self.mailbox(), function, *args)
+
+    def observed(self, store: StoreT, path: str) -> StoreT:
+        """``store``; where somebody listens, one that tells the requests that are made of it for the node at ``path``."""
+        return cast("StoreT", observed(store, self.telemetry, path)) if self.telemetry.active else store
 
     def window(self, chunk_nbytes: int, concurrency: int | None = None, memory: int | None = None) -> int:
         """How many chunks of ``chunk_nbytes`` may be in flight at once; at least one."""

@@ -64,21 +64,25 @@ class AsyncGroup:
         return self._engine or default_engine()
 
     @property
+    def _observed(self) -> ReadableStore:
+        return self.engine.observed(self.store, self.path)
+
+    @property
     def attrs(self) -> Mapping[str, JSON]:
         """The attributes, for reading; ``update_attributes`` changes them."""
         return MappingProxyType(dict(self.metadata.attributes))
 
     async def update_attributes(self, attributes: Mapping[str, JSON]) -> None:
         """Add ``attributes`` to the stored ones, replacing those of the same name."""
-        self._take(await documents.update_attributes(self.store, self.path, attributes, self.engine.limits, self.metadata))
+        self._take(await documents.update_attributes(self._observed, self.path, attributes, self.engine.limits, self.metadata))
 
     async def replace_attributes(self, attributes: Mapping[str, JSON]) -> None:
         """Store ``attributes`` in place of all that are stored."""
-        self._take(await documents.replace_attributes(self.store, self.path, attributes, self.engine.limits, self.metadata))
+        self._take(await documents.replace_attributes(self._observed, self.path, attributes, self.engine.limits, self.metadata))
 
     async def delete_attributes(self, *names: str) -> None:
         """Delete the stored attributes of these names; fine where there are none."""
-        self._take(await documents.delete_attributes(self.store, self.path, names, self.engine.limits, self.metadata))
+        self._take(await documents.delete_attributes(self._observed, self.path, names, self.engine.limits, self.metadata))
 
     def _take(self, updated: documents.Metadata) -> None:
         if isinstance(updated, GroupMetadata):
@@ -110,11 +114,11 @@ class AsyncGroup:
             StoreError: The store failed, cannot be listed, or is read-only.
 
         """
-        self._catalog = await nodes.consolidate(self.store, self.path, self.metadata.zarr_format, self.engine)
+        self._catalog = await nodes.consolidate(self._observed, self.path, self.metadata.zarr_format, self.engine)
 
     async def drop_consolidated(self) -> None:
         """Take this group's consolidated metadata out of the store, and look at the nodes themselves from now on."""
-        await nodes.drop_consolidated(self.store, self.path, self.metadata.zarr_format, self.engine.limits)
+        await nodes.drop_consolidated(self._observed, self.path, self.metadata.zarr_format, self.engine.limits)
         self._catalog = None
 
     # Opening
@@ -152,7 +156,7 @@ class AsyncGroup:
         """Whether there is an array or group ``name`` below this one."""
         path, known = child(self.path, name), self._known
         if known is None or path == self.path:
-            return await documents.exists(self.store, path)
+            return await documents.exists(self._observed, path)
         return self._path_in(path) in known.documents
 
     async def members(self, *, max_depth: int | None = 1) -> AsyncGenerator[tuple[str, AsyncArray | AsyncGroup], None]:
@@ -177,7 +181,7 @@ class AsyncGroup:
                 if number % nodes.BATCH == 0:
                     await asyncio.sleep(0)
             return
-        async with aclosing(nodes.walk(self.store, self.path, self.engine, max_depth=max_depth)) as found:
+        async with aclosing(nodes.walk(self._observed, self.path, self.engine, max_depth=max_depth)) as found:
             async for name, own in found:
                 path = child(self.path, name)
                 metadata = parse_node(own, path, self.engine.limits)
@@ -196,7 +200,7 @@ class AsyncGroup:
         """A new array below this group, in its format; the options are those of ``azarr.create_array``."""
         metadata = self._new(like, options)
         path = child(self.path, name)
-        await documents.create(self.store, path, metadata, self.engine.limits, overwrite=overwrite)
+        await documents.create(self._observed, path, metadata, self.engine.limits, overwrite=overwrite)
         return AsyncArray(self.store, path, metadata, self._engine)
 
     def _new(self, like: AsyncArray | None, options: Mapping[str, Any]) -> ArrayMetadata:
@@ -207,7 +211,7 @@ class AsyncGroup:
         """A new group below this one, in its format."""
         metadata = GroupMetadata(self.metadata.zarr_format, dict(attributes or {}))
         path = child(self.path, name)
-        await documents.create(self.store, path, metadata, self.engine.limits, overwrite=overwrite)
+        await documents.create(self._observed, path, metadata, self.engine.limits, overwrite=overwrite)
         return AsyncGroup(self.store, path, metadata, self._engine, None if self._known is None else self._catalog)
 
     async def require_group(self, name: str, *, attributes: Mapping[str, JSON] | None = None) -> AsyncGroup:
@@ -252,7 +256,7 @@ class AsyncGroup:
         """Delete the array or group ``name`` and all that is below it; ``NodeNotFoundError`` where there is none."""
         path, known = self._inside(name), self._known
         listed = known is not None and self._path_in(path) in known.documents
-        await documents.delete(self.store, path, self.engine.limits, listed=listed)
+        await documents.delete(self._observed, path, self.engine.limits, listed=listed)
 
     async def move(self, old: str, new: str) -> None:
         """Give the array or group ``old``, with all that is below it, the name ``new``, also into another group.
@@ -264,8 +268,8 @@ class AsyncGroup:
             NodeExistsError: There is something at ``new`` already, or an array above it; or ``new`` is inside of ``old``.
 
         """
-        await copy_prefix(self.store, self._inside(old), self._inside(new), self.engine)
-        await documents.delete(self.store, self._inside(old), self.engine.limits)
+        await copy_prefix(self._observed, self._inside(old), self._inside(new), self.engine)
+        await documents.delete(self._observed, self._inside(old), self.engine.limits)
 
     async def copy(
         self,
@@ -320,13 +324,14 @@ async def open_node(
 
     ``kind`` is what the caller expects to be there, so that no more is asked for than that needs.
     """
-    limits = (engine or default_engine()).limits
+    used = engine or default_engine()
+    observed, limits = used.observed(store, path), used.limits
     metadata: documents.Metadata | None
     catalog: Catalog | None = None
     if use_consolidated is False or kind == "array":
-        metadata = await documents.read(store, path, limits, zarr_format)
+        metadata = await documents.read(observed, path, limits, zarr_format)
     else:
-        found = await documents.read_with_catalog(store, path, limits, zarr_format, group=kind == "group")
+        found = await documents.read_with_catalog(observed, path, limits, zarr_format, group=kind == "group")
         metadata, catalog = found or (None, None)
     if metadata is None:
         looked = {2: ".zarray or .zgroup", 3: "zarr.json", None: "zarr.json, .zarray or .zgroup"}[zarr_format]

@@ -119,7 +119,8 @@ async def create_array(
     target, where = open_store(store), normalize(path)
     given = {"shape": shape, "dtype": dtype, **options}
     metadata = array_metadata(given, like=None if like is None else like.metadata, remote=is_remote(target))
-    await documents.create(target, where, metadata, (engine or default_engine()).limits, overwrite=overwrite)
+    used = engine or default_engine()
+    await documents.create(used.observed(target, where), where, metadata, used.limits, overwrite=overwrite)
     return AsyncArray(target, where, metadata, engine)
 
 
@@ -138,7 +139,8 @@ async def create_group(
     """
     metadata = new_group(zarr_format, attributes)
     target, where = open_store(store), normalize(path)
-    await documents.create(target, where, metadata, (engine or default_engine()).limits, overwrite=overwrite)
+    used = engine or default_engine()
+    await documents.create(used.observed(target, where), where, metadata, used.limits, overwrite=overwrite)
     return AsyncGroup(target, where, metadata, engine)
 
 
@@ -177,7 +179,8 @@ async def create_hierarchy(
     """
     target, top = open_store(store), normalize(path)
     metadata = {normalize(name): described(each, zarr_format, remote=is_remote(target)) for name, each in nodes.items()}
-    await create_many(target, {child(top, name): each for name, each in metadata.items()}, engine or default_engine(), overwrite=overwrite)
+    used = engine or default_engine()
+    await create_many(used.observed(target, top), {child(top, name): each for name, each in metadata.items()}, used, overwrite=overwrite)
     return {name: node(target, child(top, normalize(name)), metadata[normalize(name)], engine) for name in nodes}
 
 

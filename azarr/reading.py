@@ -24,7 +24,7 @@ from azarr.observing import chunk_reads, telling
 from azarr.projections import AnyRun
 from azarr.selection import AnySelection
 from azarr.telemetry import ReadEvent
-from azarr.types import Array, Buffer, Coords
+from azarr.types import Array, Buffer, Coords, element_nbytes
 from azarr.window import TaskRunner, Window
 
 Fetched = Iterable[tuple[int, Buffer | None]]
@@ -36,7 +36,7 @@ REQUEST_NBYTES = 8 * 2**20
 async def read(source: ChunkSource, selection: AnySelection, out: Array, engine: Engine) -> None:
     """Fill ``out`` (every axis of the array, dropped ones with length 1) with what ``selection`` names."""
     source = source.operation(engine.telemetry)
-    with telling(source.observer, ReadEvent, nbytes=out.nbytes):
+    with telling(source.observer, ReadEvent, nbytes=out.size * element_nbytes(out.dtype)):
         await fill(source, selection, out, engine)
 
 

@@ -68,11 +68,12 @@ async def save(
     metadata = {name: new_metadata(value, {"zarr_format": 3, **options}, remote=is_remote(target)) for name, value in values.items()}
     for name, each in metadata.items():
         checked(child(where, name), each, engine_.limits)
-    async with new_place(target, where, metadata[""], engine_, overwrite=overwrite):
+    observed = engine_.observed(target, where)
+    async with new_place(observed, where, metadata[""], engine_, overwrite=overwrite):
         for name, each in metadata.items():
             if isinstance(each, ArrayMetadata):
                 await AsyncArray(target, child(where, name), each, engine_).write(values[name])
-        await nodes.create_many(target, {child(where, name): each for name, each in metadata.items()}, engine_, overwrite=False)
+        await nodes.create_many(observed, {child(where, name): each for name, each in metadata.items()}, engine_, overwrite=False)
     return node(target, where, metadata[""], engine)
 
 
