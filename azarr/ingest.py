@@ -23,9 +23,11 @@ from azarr.engine import Engine
 from azarr.errors import StoreError, StreamError, WriteError
 from azarr.gathering import Gathered, Gathering
 from azarr.metadata.model import ArrayMetadata
+from azarr.observing import telling
 from azarr.placement import Entry, Target, data_of, said_coords
 from azarr.selection import AnySelection, as_planned
 from azarr.stores.base import WritableStore
+from azarr.telemetry import WriteEvent
 from azarr.types import Coords, element_nbytes
 from azarr.unit_writer import Outcome, runner_for
 from azarr.window import FedWindow, TaskRunner
@@ -92,7 +94,11 @@ async def write_stream(
             else:
                 done = Coverage()
                 await checkpoint.save(None, done)  # what an earlier run has left there must not be taken for this one's
-        return await Ingest(target, engine, checkpoint, done, skips, options).run(feed)
+        with telling(target.source.observer, WriteEvent) as span:
+            report = await Ingest(target, engine, checkpoint, done, skips, options).run(feed)
+            if span is not None:
+                span.stop(nbytes=report.nbytes)
+        return report
     except BaseException:
         await feed.abandon()
         raise

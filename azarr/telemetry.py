@@ -6,7 +6,7 @@ An event has a name, ``subject.phase``, measurements (``seconds``, ``nbytes``, c
 subject            event                  what it is about
 =================  =====================  ========================================================================================
 ``read``           ``ReadEvent``          one ``await view.read()``
-``write``          ``WriteEvent``         one ``await view.write(...)``
+``write``          ``WriteEvent``         one ``await view.write(...)``, or ``write_stream``
 ``stream``         ``StreamEvent``        a stream, from the first chunk that is asked for to its end
 ``chunk.read``     ``ChunkReadEvent``     a chunk, from being asked for to lying decoded where it belongs
 ``chunk.write``    ``ChunkWriteEvent``    what is stored under one key (a chunk, or a shard), the reading of what is kept included

@@ -124,6 +124,19 @@ async def test_a_write_tells_what_it_costs(store, engine):
     assert sorted(event.encoded_nbytes for event in encoded) == sorted(event.nbytes for event in sent)
 
 
+async def test_a_stream_that_is_written_tells_what_it_costs(store, engine):
+    source = await filled(MemoryStore(), engine)
+    target = await azarr.create_array(store, "b", like=source, engine=engine)
+    with TelemetryRecorder(engine.telemetry) as recorder:
+        await target.write_stream(source.stream_chunks())
+    assert_told_to_the_end(recorder)
+    (written,) = recorder.events("write.stop")
+    assert (written.path, written.store, written.nbytes) == ("b", kind_of(store), DATA.nbytes)
+    assert recorder.count("chunk.write.stop", path="b") == 16
+    assert len(sent(recorder, path="b")) == 16
+    assert recorder.count("stream.stop", path="a", chunks=16) == 1
+
+
 async def test_shards_tell_their_requests_and_their_chunks(store, engine):
     with TelemetryRecorder(engine.telemetry) as recorder:
         array = await filled(store, engine, shards=(8, 12))
