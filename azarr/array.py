@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterable, Awaitable, Callable, Generator, Iterable, Mapping
 from dataclasses import replace
+from functools import reduce
 from types import MappingProxyType
-from typing import Any, Never, SupportsIndex, Unpack
+from typing import Any, Never, SupportsIndex, Unpack, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -18,12 +19,14 @@ from azarr.chunk_sources import ChunkSource, PlainChunks, ShardedChunks, Unequal
 from azarr.codecs.ignored import understood
 from azarr.codecs.pipeline import CodecPipeline
 from azarr.codecs.sharding import Sharding
+from azarr.data_types import DataType
+from azarr.data_types.struct import field_of
 from azarr.engine import Engine, default_engine
 from azarr.errors import SelectionError, StoreError, WriteError
 from azarr.ingest import WriteOptions, WriteReport, write_stream
 from azarr.metadata.model import ArrayMetadata
 from azarr.reading import read
-from azarr.selection import AnySelection, BasicKey, OuterKey, PointKey, PointSelection, Positions, Selection, as_planned
+from azarr.selection import AnySelection, BasicKey, Index, OuterKey, PointKey, PointSelection, Positions, Selection, as_planned
 from azarr.slices import SliceOptions, SliceStream, planes_of, stream_slices
 from azarr.stores.base import ReadableStore, WritableStore
 from azarr.stream import ChunkStream
@@ -39,14 +42,16 @@ class ArrayView:
     belongs to no event loop; each operation runs on the loop it is awaited on.
     """
 
-    __slots__ = ("_array", "_selection")
+    __slots__ = ("_array", "_field", "_selection")
 
-    def __init__(self, array: AsyncArray, selection: AnySelection) -> None:
+    def __init__(self, array: AsyncArray, selection: AnySelection, field: tuple[str, ...] = ()) -> None:
         self._array = array
         self._selection = selection
+        self._field = field
 
     def __repr__(self) -> str:
-        return f"<ArrayView of {self.array.path or '/'!r} shape={self.shape} dtype={self.dtype}>"
+        field = "".join(f"[{name!r}]" for name in self._field)
+        return f"<ArrayView of {self.array.path or '/'!r}{field} shape={self.shape} dtype={self.dtype}>"
 
     @property
     def array(self) -> AsyncArray:
@@ -71,16 +76,52 @@ class ArrayView:
     @property
     def dtype(self) -> np.dtype[Any]:
         """The data type of the elements, in native byte order."""
-        return self.array.metadata.data_type.dtype
+        return self._data_type.dtype
+
+    @property
+    def _data_type(self) -> DataType:
+        return reduce(field_of, self._field, self.array.metadata.data_type)
+
+    @property
+    def _source(self) -> ChunkSource:
+        return self.array.source.of_field(self._field) if self._field else self.array.source
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The names of the fields of the elements, where those are structures."""
+        return self.dtype.names or ()
 
     @property
     def nbytes(self) -> int:
         """The decoded size in bytes; an estimate where elements vary in length."""
         return self.size * element_nbytes(self.dtype)
 
-    def __getitem__(self, key: BasicKey) -> ArrayView:
-        """A view of a part of this; ``SelectionError`` where there is no such part."""
-        return self.selected(self._selection.select(key))
+    def __getitem__(self, key: BasicKey | str | tuple[Index | str, ...]) -> ArrayView:
+        """A view of a part of this; ``SelectionError`` where there is no such part.
+
+        A name selects a field of the elements, as ``field`` does, alone or besides indices: ``view["x"]``, ``view["x", :10]``.
+        """
+        if isinstance(key, str):
+            return self.field(key)
+        if isinstance(key, tuple) and (names := [item for item in key if isinstance(item, str)]):
+            if len(names) > 1:
+                raise SelectionError(
+                    f"one field at a time is selected, not {names}; for a field inside another: view[{names[0]!r}][{names[1]!r}]"
+                )
+            return self.field(names[0])[tuple(item for item in key if not isinstance(item, str))]
+        return self.selected(self._selection.select(cast("BasicKey", key)))
+
+    def field(self, name: str) -> ArrayView:
+        """The view of one field of the elements, for reading, writing and streaming it alone; selections may come before and after.
+
+        Chunks are decoded whole all the same. Writing a field keeps what the others hold: each chunk is read, changed and written back.
+
+        Raises:
+            SelectionError: There is no such field, or it is an array itself.
+
+        """
+        field_of(self._data_type, name)
+        return ArrayView(self.array, self._selection, (*self._field, name))
 
     @property
     def selection(self) -> AnySelection:
@@ -88,8 +129,8 @@ class ArrayView:
         return self._selection
 
     def selected(self, selection: AnySelection) -> ArrayView:
-        """The view of another ``selection`` of the same array."""
-        return ArrayView(self.array, selection)
+        """The view of another ``selection`` of the same array, or of the same field of its elements."""
+        return ArrayView(self.array, selection, self._field)
 
     @property
     def oindex(self) -> OuterIndexer:
@@ -145,7 +186,7 @@ class ArrayView:
             check_out(out, selection.shape, self.dtype)
             target = out
         full = as_planned(target, selection)
-        await read(self.array.source, selection.forward(), full, self.array.engine)
+        await read(self._source, selection.forward(), full, self.array.engine)
         if isinstance(selection, PointSelection) and not np.may_share_memory(full, target):
             target[...] = full.reshape(selection.shape)  # points were read one after the other, aside from a target with other strides
         return target
@@ -164,12 +205,12 @@ class ArrayView:
         if not isinstance(self.array.store, WritableStore):
             raise StoreError(f"{self.array.store!r} cannot be written to")
         engine, selection = self.array.engine, self._selection
-        data_type = self.array.metadata.data_type
+        data_type = self._data_type
         if isinstance(value, np.ndarray) and value.dtype == self.dtype and value.dtype != object:
             values = conform(value, data_type, selection.shape)
         else:
             values = await engine.call(conform, value, data_type, selection.shape)
-        await write(self.array.source, selection.forward(), as_planned(values, selection), engine)
+        await write(self._source, selection.forward(), as_planned(values, selection), engine)
 
     def stream_chunks(self, **options: Unpack[StreamOptions]) -> ChunkStream:
         """The chunks that this view meets, one decoded ``Chunk`` after the other, for ``async for``; nothing is read before.
@@ -195,7 +236,7 @@ class ArrayView:
                 nothing in common, are everything together, and never split a shard.
 
         """
-        return stream_chunks(self.array.source, self._selection, self.array.engine, options)
+        return stream_chunks(self._source, self._selection, self.array.engine, options)
 
     def stream_slices(
         self,
@@ -238,7 +279,7 @@ class ArrayView:
         def read(key: slice | Positions) -> Awaitable[Array]:
             return self.oindex[(*(slice(None),) * planes.axis, key)].read()
 
-        return stream_slices(self.array.source, self._selection, self.array.engine, planes, read, self.dtype, options)
+        return stream_slices(self._source, self._selection, self.array.engine, planes, read, self.dtype, options)
 
     def map_chunks(self, function: Callable[[Any], Any], **options: Unpack[StreamOptions]) -> ChunkStream:
         """As ``stream_chunks``, but what ``function`` makes of the data of a chunk stands for the data.
@@ -248,7 +289,7 @@ class ArrayView:
         """
         if not callable(function):
             raise TypeError(f"map_chunks needs a function of a chunk's data, not {function!r:.60}")
-        return stream_chunks(self.array.source, self._selection, self.array.engine, options, function)
+        return stream_chunks(self._source, self._selection, self.array.engine, options, function)
 
     async def write_stream(self, source: AsyncIterable[Any] | Iterable[Any], **options: Unpack[WriteOptions]) -> WriteReport:
         """Store the items of ``source`` as they come, and answer what has become of them; ``source`` is closed in any case.
@@ -288,7 +329,8 @@ class ArrayView:
 
         """
         array = self.array
-        return await write_stream(array.source, self._selection, array.path, array.metadata, array.engine, source, options)
+        metadata = replace(array.metadata, data_type=self._data_type)
+        return await write_stream(self._source, self._selection, array.path, metadata, array.engine, source, options)
 
 
 class AsyncArray(ArrayView):
@@ -299,6 +341,7 @@ class AsyncArray(ArrayView):
     def __init__(self, store: ReadableStore, path: str, metadata: ArrayMetadata, engine: Engine | None = None) -> None:
         # not through ArrayView.__init__: an array that refers to itself would wait for the garbage collector
         self._selection: AnySelection = Selection.whole(metadata.shape)
+        self._field = ()
         self.store = store
         self.path = path
         self.metadata = metadata

@@ -190,6 +190,7 @@ def describe(path: str, metadata: ArrayMetadata, target: Target) -> dict[str, JS
         "chunk_grid": metadata.chunk_grid.to_json(),
         "chunks_per_shard": target.source.chunks_per_unit,
         "data_type": metadata.data_type.name if metadata.data_type.dtype.names is None else str(metadata.data_type.dtype),
+        "field": target.source.pipeline.field,
         "selection": [[axis.start, axis.length, axis.step] for axis in cast("Any", target.selection).axes],
     }
 

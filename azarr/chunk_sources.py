@@ -10,6 +10,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import replace
 from typing import Any, NamedTuple, Protocol, TypeAlias, cast
 
@@ -20,6 +21,7 @@ from azarr.chunk_keys import ChunkKeyEncoding
 from azarr.chunk_lengths import ChunkLengths
 from azarr.codecs import scratch
 from azarr.codecs.base import wrong_size
+from azarr.codecs.fields import FieldPipeline, part_of
 from azarr.codecs.pipeline import CodecPipeline
 from azarr.codecs.sharding import ShardIndex, ShardLayout, is_fill
 from azarr.errors import CodecError
@@ -89,6 +91,9 @@ class ChunkSource(Protocol):
     def pipeline_of(self, coords: Coords) -> CodecPipeline:
         """The pipeline of the chunk at ``coords``."""
 
+    def of_field(self, field: tuple[str, ...]) -> ChunkSource:
+        """The source of one field of the elements; the others keep their values where it is written."""
+
     def operation(self, telemetry: Telemetry) -> ChunkSource:
         """The source for the time of one operation, which may remember what it has learnt of the units; ``telemetry`` hears of it."""
 
@@ -134,17 +139,20 @@ def run_length(pipeline: CodecPipeline, request_nbytes: int) -> int:
 
 def patched(pipeline: CodecPipeline, old: Buffer | None, patches: Sequence[tuple[Projection, Array]]) -> Array:
     """The chunk with values in the parts that projections name, put in one after the other."""
-    spec = pipeline.spec
+    whole, spec = pipeline.whole, pipeline.whole.spec
+    if pipeline.field:
+        patches = [(projection.partly(), values) for projection, values in patches]
     last, values = patches[-1]
     if last.full and values.dtype == spec.dtype:
         return values
     # nothing shows of what is put in before something that covers it all
     first = next((number for number in range(len(patches) - 1, -1, -1) if patches[number][0].covers), 0)
     covered, full = patches[first][0].covers, patches[first][0].full
-    chunk = np.full(spec.shape, spec.fill, spec.dtype) if old is None or full else decoded(pipeline, old, covered=covered)
+    chunk = np.full(spec.shape, spec.fill, spec.dtype) if old is None or full else decoded(whole, old, covered=covered)
+    part = part_of(chunk, pipeline.field)
     with np.errstate(over="ignore"):  # what a narrower float cannot hold is infinite in it
         for projection, values in patches[first:]:
-            chunk[projection.chunk or ...] = values
+            part[projection.chunk or ...] = values
     return chunk
 
 
@@ -191,6 +199,11 @@ class PlainChunks:
     def pipeline_of(self, coords: Coords) -> CodecPipeline:
         del coords
         return self.pipeline
+
+    def of_field(self, field: tuple[str, ...]) -> PlainChunks:
+        source = copy(self)
+        source.pipeline = FieldPipeline(self.pipeline, field)
+        return source
 
     def operation(self, telemetry: Telemetry) -> PlainChunks:
         return observed_copy(self, telemetry) if telemetry.active else self
@@ -254,7 +267,7 @@ class PlainChunks:
     def update(self, old: Buffer | None, pieces: Sequence[Piece]) -> Buffer | None:
         pipeline = self.pipeline_of(pieces[0].unit.coords)
         chunk = patched(pipeline, old, [(unit, values[unit.out or ...]) for unit, _, values in pieces])
-        return pipeline.encode(chunk) if self._keep_fill else encoded_or_none(pipeline, chunk)
+        return pipeline.whole.encode(chunk) if self._keep_fill else encoded_or_none(pipeline.whole, chunk)
 
 
 class UnequalChunks(PlainChunks):
@@ -264,6 +277,10 @@ class UnequalChunks(PlainChunks):
         super().__init__(store, prefix, keys, pipeline, grid)
         self._chunk_shape_at = grid.chunk_shape_at
         self._pipelines: dict[tuple[int, ...], CodecPipeline] = {}
+
+    def of_field(self, field: tuple[str, ...]) -> PlainChunks:
+        grid = cast("RectilinearGrid", self._grid)
+        return UnequalChunks(self.store, self.key_prefix, self.keys, FieldPipeline(self.pipeline, field), grid)
 
     def operation(self, telemetry: Telemetry) -> UnequalChunks:
         if not telemetry.active:
@@ -335,6 +352,10 @@ class ShardedChunks:
     def pipeline_of(self, coords: Coords) -> CodecPipeline:
         del coords
         return self.pipeline
+
+    def of_field(self, field: tuple[str, ...]) -> ShardedChunks:
+        layout = self._layout.with_pipeline(FieldPipeline(self.pipeline, field))
+        return ShardedChunks(self.store, self.key_prefix, self.keys, layout, self._shape)
 
     def operation(self, telemetry: Telemetry) -> ShardedChunks:
         # An index is trusted for one operation only, as other writers may replace the shard afterwards.
@@ -457,7 +478,7 @@ class ShardedChunks:
             for projection in self.extent(selection).chunks.within(unit, layout.grid_shape).projections():
                 patches.setdefault(self._number(projection.coords), []).append((projection, values[projection.out or ...]))
         for number, each in patches.items():
-            encoded = encoded_or_none(self.pipeline, patched(self.pipeline, parts[number], each))
+            encoded = encoded_or_none(self.pipeline.whole, patched(self.pipeline, parts[number], each))
             # an uncompressed chunk shares memory with what will be overwritten or belongs to the caller
             parts[number] = encoded if encoded is None or self.pipeline.compressed else bytes(encoded)
         return None if all(part is None for part in parts) else layout.join(parts)

@@ -180,6 +180,16 @@ class ObservedPipeline(CodecPipeline):
             setattr(self, name, getattr(plain, name))
         self._plain, self._observer = plain, observer
 
+    @property
+    def field(self) -> tuple[str, ...]:
+        """As of the pipeline."""
+        return self._plain.field
+
+    @property
+    def whole(self) -> CodecPipeline:
+        """As of the pipeline; it tells, too."""
+        return ObservedPipeline(self._plain.whole, self._observer) if self._plain.field else self
+
     def rebound(self, spec: ChunkSpec) -> CodecPipeline:
         """As of the pipeline; it tells, too."""
         return ObservedPipeline(self._plain.rebound(spec), self._observer)

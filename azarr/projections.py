@@ -34,6 +34,10 @@ class Projection(NamedTuple):
     covers: bool
     full: bool
 
+    def partly(self) -> Projection:
+        """The same where only a part of every element is meant, so that something of the chunk is always kept."""
+        return self._replace(covers=False, full=False)
+
 
 class Run(NamedTuple):
     """``length`` neighbouring chunks along ``axis`` from the one at ``coords`` on; together they are the part ``out`` of the result.

@@ -261,7 +261,7 @@ def fingerprint_of(source: ChunkSource, selection: AnySelection, options: Stream
     digest = hashlib.blake2b(digest_size=16)
     first = source.key((0,) * len(source.chunks_per_unit))
     chunks = [each if isinstance(each, int) else hashlib.blake2b(each.tobytes()).digest() for each in source.chunks]
-    described = (kind, first, source.unit_shape, chunks, options.get("shard"), options.get("of"))
+    described = (kind, first, source.pipeline.field, source.unit_shape, chunks, options.get("shard"), options.get("of"))
     digest.update(repr(described).encode())
     if isinstance(selection, PointSelection):
         digest.update(repr(selection.shape).encode())

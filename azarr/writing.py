@@ -40,6 +40,10 @@ class Unit(NamedTuple):
     covers: bool
     full: bool
 
+    def kept_by(self, source: ChunkSource) -> Unit:
+        """The same; but where ``source`` is of one field of the elements only, something of what is stored is always kept."""
+        return self._replace(covers=False, full=False) if source.pipeline.field else self
+
 
 def unit_of(projection: Projection, selection: AnySelection, values: Array) -> Unit:
     """The unit that ``projection`` is of, to which a part of ``values`` is written."""
@@ -81,7 +85,7 @@ async def write_blocking(source: ChunkSource, locks: KeyedLocks, selection: AnyS
 
 def write_held_unit(source: ChunkSource, unit: Unit) -> None:
     """Write one unit; for workers, on a store whose calls block, under the lock of the unit."""
-    key, store = source.key(unit.coords), source.store
+    key, store, unit = source.key(unit.coords), source.store, unit.kept_by(source)
     with chunk_write(source, unit.coords):
         if not unit.full:
             store.update_blocking(key, partial(updated, source, unit))
@@ -93,7 +97,7 @@ def write_held_unit(source: ChunkSource, unit: Unit) -> None:
 
 async def write_unit(source: ChunkSource, locks: KeyedLocks, unit: Unit, engine: Engine) -> None:
     """Write one unit, with the requests on the loop and the codecs in a worker."""
-    key, store, requests = source.key(unit.coords), source.store, engine.requests()
+    key, store, requests, unit = source.key(unit.coords), source.store, engine.requests(), unit.kept_by(source)
 
     async def change(old: Buffer | None) -> Buffer | None:
         return await engine.call(updated, source, unit, old)

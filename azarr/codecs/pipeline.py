@@ -84,6 +84,16 @@ class CodecPipeline:
         return CodecPipeline(self.codecs, spec)
 
     @property
+    def field(self) -> tuple[str, ...]:
+        """Which field of the elements it decodes, where it is not all of them; see ``FieldPipeline``."""
+        return ()
+
+    @property
+    def whole(self) -> CodecPipeline:
+        """The pipeline that encodes: this one, unless it is of one field only."""
+        return self
+
+    @property
     def releases_gil(self) -> bool:
         """Whether threads run it in parallel."""
         return all(codec.releases_gil for codec in self.codecs)

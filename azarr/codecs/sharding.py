@@ -161,6 +161,10 @@ class ShardLayout:
         """The shape of a decoded shard."""
         self.index_nbytes = index_pipeline.encoded_size or 0
 
+    def with_pipeline(self, pipeline: CodecPipeline) -> ShardLayout:
+        """The same with another pipeline for inner chunks of the same shape."""
+        return ShardLayout(pipeline, self._index_pipeline, self.index_location)
+
     @property
     def index_request(self) -> ByteRange | Suffix:
         """The part of a shard that is its index."""

@@ -11,7 +11,7 @@ import numpy as np
 from azarr.data_types.base import MAX_NBYTES, DataType, check_keys
 from azarr.data_types.objects import as_objects
 from azarr.data_types.raw import parse_bytes
-from azarr.errors import MetadataError, WriteError
+from azarr.errors import MetadataError, SelectionError, WriteError
 from azarr.types import JSON, Array, FillValue
 
 MAX_DEPTH: Final = 32
@@ -170,6 +170,18 @@ class Subarray(DataType):
     def conform(self, array: Array) -> Array:
         """``array`` where its elements fit."""
         return self.item.conform(array)
+
+
+def field_of(data_type: DataType, name: str) -> DataType:
+    """The data type of the field ``name``; ``SelectionError`` where there is none of that name, or its values are arrays."""
+    if not isinstance(data_type, Struct):
+        raise SelectionError(f"elements of data type {data_type.name!r} have no fields, hence no {name!r:.100}")
+    for known, field in data_type.fields:
+        if known == name:
+            if isinstance(field, Subarray):
+                raise SelectionError(f"field {name!r:.100} is an array of shape {field.shape} in each element; read whole elements instead")
+            return field
+    raise SelectionError(f"there is no field {name!r:.100}; the fields are {', '.join(known for known, _ in data_type.fields):.1000}")
 
 
 def _fill(array: Array, document: JSON, data_type: Subarray) -> None:
