@@ -320,6 +320,8 @@ class ArrayView:
                 default. Those stored while it is written go into the next. No more than ``concurrency`` are ever stored and not named.
             resume: ``True`` goes on from the checkpoint, if there is one: what it names is not stored again the first time it comes.
             source_id: What tells the source from others; its ``fingerprint``, where it has one, by default.
+            progress: A function, which may be ``async``, that gets a ``WriteReport`` of what is stored so far whenever something is; or
+                ``"rich"`` or ``"tqdm"`` for a bar in the terminal.
 
         Raises:
             CheckpointError: The checkpoint to go on from is damaged, or of another array, view or source.

@@ -66,10 +66,14 @@ class Gathering:
         self.nbytes = 0
         """What the pieces hold in memory."""
 
+    def notes(self, piece: Piece) -> bool:
+        """Whether it matters what of which chunks ``piece`` is: not where it is all of a unit of which nothing has come."""
+        return not piece.unit.covers or piece.unit.coords in self._drafts
+
     def add(self, piece: Piece, entry: Entry, touched: list[Touched]) -> Gathered | None:
         """Add a piece; the unit that is complete with it, if one is."""
         coords = piece.unit.coords
-        if piece.unit.covers and coords not in self._drafts:
+        if not self.notes(piece):
             return Gathered(Unit(coords, [piece], covers=True, full=piece.unit.full), [entry], touched)
         draft = self._draft(coords)
         draft.cover(touched)

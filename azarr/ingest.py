@@ -10,21 +10,24 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from collections.abc import AsyncIterable, Callable, Generator, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final, Literal, TypeAlias, TypedDict, cast
+from typing import Any, Literal, NamedTuple, TypeAlias, TypedDict, cast
 
 import numpy as np
 
 from azarr.checkpoint import Callback, CheckpointOption, StoredCheckpoint, checkpoint_of
+from azarr.chunk_sources import Piece
 from azarr.coverage import Coverage
 from azarr.engine import Engine
 from azarr.errors import StoreError, StreamError, WriteError
+from azarr.feed import END, Feed
 from azarr.gathering import Gathered, Gathering
 from azarr.metadata.model import ArrayMetadata
 from azarr.observing import telling
-from azarr.placement import Entry, Target, data_of, said_coords
+from azarr.placement import Entry, Target, Touched, data_of, said_coords
+from azarr.progress import ProgressOption, progress_of
 from azarr.selection import AnySelection, as_planned
 from azarr.stores.base import WritableStore
 from azarr.telemetry import WriteEvent
@@ -38,8 +41,6 @@ LOOP_SHARE = 0.002
 
 TIMEOUT = 60.0
 """Seconds that storing a chunk or shard may take: longer than what stores need to answer on a bad day, retries included."""
-
-END: Final = object()
 
 OnError: TypeAlias = Literal["raise", "skip"] | Callable[[Coords | None, Exception], object]
 
@@ -56,6 +57,7 @@ class WriteOptions(TypedDict, total=False):
     checkpoint: CheckpointOption
     resume: bool
     source_id: str | None
+    progress: ProgressOption
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,8 @@ class WriteReport:
     """What has become of the items of a stream.
 
     ``written`` items are stored, ``skipped`` ones were stored by an earlier run, ``failed`` ones could not be. ``last_coords`` is the first
-    chunk of the item that was stored last, ``nbytes`` the decoded size of those stored, ``seconds`` the time it took.
+    chunk of the item that was stored last, ``nbytes`` the decoded size of those stored, ``seconds`` the time it took. ``total`` is how many
+    items there are, where the source knows.
     """
 
     written: int
@@ -72,36 +75,47 @@ class WriteReport:
     last_coords: Coords | None
     nbytes: int
     seconds: float
+    total: int | None = None
+
+    @property
+    def done(self) -> int:
+        """How many items nothing is left to be done with."""
+        return self.written + self.skipped + self.failed
 
 
 async def write_stream(
     source: Any, selection: AnySelection, path: str, metadata: ArrayMetadata, engine: Engine, items: Any, options: WriteOptions
 ) -> WriteReport:
     """Write ``items`` to the ``selection`` of the array that ``source`` has the chunks of; closes what the items come from."""
-    feed = Source(items)
+    feed = Feed(items)
     try:
         check(options)
         if not isinstance(source.store, WritableStore):
             raise StoreError(f"{source.store!r} cannot be written to")
         target = Target(source.operation(engine.telemetry), selection, metadata)
-        source_id = options.get("source_id") or feed.fingerprint
-        checkpoint = checkpoint_of(options.get("checkpoint"), path, metadata, target, source_id, engine, options.get("timeout", TIMEOUT))
-        done = skips = None
-        if isinstance(checkpoint, StoredCheckpoint):
-            done = await checkpoint.load(target) if options.get("resume", False) else None
-            if done is not None:
-                skips = done.copy()
-            else:
-                done = Coverage()
-                await checkpoint.save(None, done)  # what an earlier run has left there must not be taken for this one's
+        ledger = await opened(options, path, metadata, target, options.get("source_id") or feed.fingerprint, engine)
         with telling(target.source.observer, WriteEvent) as span:
-            report = await Ingest(target, engine, checkpoint, done, skips, options).run(feed)
+            report = await Ingest(target, engine, feed, ledger, options).run()
             if span is not None:
                 span.stop(nbytes=report.nbytes)
         return report
     except BaseException:
         await feed.abandon()
         raise
+
+
+async def opened(
+    options: WriteOptions, path: str, metadata: ArrayMetadata, target: Target, source_id: str | None, engine: Engine
+) -> Ledger:
+    """The ledger of a stream that begins, or goes on."""
+    checkpoint = checkpoint_of(options.get("checkpoint"), path, metadata, target, source_id, engine, options.get("timeout", TIMEOUT))
+    if not isinstance(checkpoint, StoredCheckpoint):
+        return Ledger(checkpoint, None, None)
+    done = await checkpoint.load(target) if options.get("resume", False) else None
+    if done is not None:
+        return Ledger(checkpoint, done, done.copy())
+    await checkpoint.save(None, Coverage())  # what an earlier run has left there must not be taken for this one's
+    return Ledger(checkpoint, Coverage(), None)
 
 
 def check(options: WriteOptions) -> None:
@@ -125,54 +139,6 @@ def check(options: WriteOptions) -> None:
         raise TypeError(f"source_id must be a string, not {options['source_id']!r:.60}")
 
 
-class Source:
-    """What the items come from: asynchronous or not, a generator or not. Closed once, at the end."""
-
-    def __init__(self, given: AsyncIterable[Any] | Iterable[Any]) -> None:
-        self._given = given
-        if isinstance(given, AsyncIterable):
-            self._next: Any = given.__aiter__()
-        elif isinstance(given, Iterable):
-            self._next = iter(given)
-        else:
-            raise StreamError(f"{given!r:.60} is neither an asynchronous nor a plain iterable of items")
-        self._waits = isinstance(given, AsyncIterable)
-        self.closed = False
-        """Whether it is closed, or being closed."""
-
-    @property
-    def fingerprint(self) -> str | None:
-        """What tells the source from others, where it says so."""
-        found = getattr(self._given, "fingerprint", None)
-        return found if isinstance(found, str) else None
-
-    async def next(self) -> Any:
-        """The next item, or ``END``."""
-        if not self._waits:
-            return next(self._next, END)
-        try:
-            return await self._next.__anext__()
-        except StopAsyncIteration:
-            return END
-
-    async def aclose(self) -> None:
-        """Close the iterator, and what it is of."""
-        self.closed = True
-        for each in dict.fromkeys((id(self._next), id(self._given))):
-            closable = self._next if each == id(self._next) else self._given
-            if hasattr(closable, "aclose"):
-                await closable.aclose()
-            elif isinstance(closable, Generator):
-                closable.close()
-
-    async def abandon(self) -> None:
-        """Close what was never begun, however often the task is cancelled meanwhile; something else has gone wrong, and is to come out."""
-        if not self.closed:
-            closer: TaskRunner[Source, None] = TaskRunner(Source.aclose)
-            closer.start(self, lambda _, __: None)
-            await closer.stopped()
-
-
 @dataclass(slots=True)
 class Counts:
     """What has become of the items so far."""
@@ -184,25 +150,27 @@ class Counts:
     nbytes: int = 0
     begun: float = field(default_factory=time.perf_counter)
 
-    def report(self) -> WriteReport:
+    def report(self, total: int | None) -> WriteReport:
         """The same, as it is now."""
         seconds = time.perf_counter() - self.begun
-        return WriteReport(self.written, self.skipped, self.failed, self.last_coords, self.nbytes, seconds)
+        return WriteReport(self.written, self.skipped, self.failed, self.last_coords, self.nbytes, seconds, total)
+
+
+class Ledger(NamedTuple):
+    """Where it is noted what is stored, what is noted there, and what need not be stored again."""
+
+    checkpoint: Callback | StoredCheckpoint | None
+    done: Coverage | None
+    skips: Coverage | None
 
 
 class Ingest:
-    """One stream that is written. ``done`` is what the checkpoint names, ``skips`` what need not be written again."""
+    """One stream that is written."""
 
-    def __init__(
-        self,
-        target: Target,
-        engine: Engine,
-        checkpoint: Callback | StoredCheckpoint | None,
-        done: Coverage | None,
-        skips: Coverage | None,
-        options: WriteOptions,
-    ) -> None:
-        self._target, self._engine, self._checkpoint, self._done, self._skips = target, engine, checkpoint, done, skips
+    def __init__(self, target: Target, engine: Engine, feed: Feed, ledger: Ledger, options: WriteOptions) -> None:
+        self._target, self._engine, self._feed = target, engine, feed
+        self._checkpoint, self._done, self._skips = ledger
+        self._progress = progress_of(options.get("progress"), "items")
         self._validate = options.get("validate", True)
         self._on_error = options.get("on_error", "raise")
         limit = options.get("concurrency") or engine.concurrency
@@ -218,21 +186,33 @@ class Ingest:
         self._held = self._largest = self._unsaved = self._settled = 0
         self._rested = 0.0
 
-    async def run(self, source: Source) -> WriteReport:
+    async def run(self) -> WriteReport:
         """Write everything; when this returns, or raises, nothing of it runs any more."""
-        feeder: TaskRunner[Source, None] = TaskRunner(self._feed)
-        feeder.start(source, lambda _, error: self._window.finish(error))
+        feeder: TaskRunner[Feed, None] = TaskRunner(self._advance)
+        feeder.start(self._feed, lambda _, error: self._window.finish(error))
         try:
             await self._take()
+            await self._tell(last=True)
         finally:
             self._window.close()
-            if not source.closed:  # else it is about to end, and must not be disturbed
+            if not self._feed.closed:  # else it is about to end, and must not be disturbed
                 feeder.stop()
+            if self._progress is not None:
+                self._progress.abandon()
             try:
                 await self._window.aclose()
             finally:
                 await feeder.stopped()
-        return self._counts.report()
+        return self._report()
+
+    def _report(self) -> WriteReport:
+        return self._counts.report(self._feed.total)
+
+    async def _tell(self, *, last: bool = False) -> None:
+        if self._progress is not None:
+            answer = self._progress.close(self._report()) if last else self._progress.update(self._report())
+            if inspect.isawaitable(answer):
+                await answer
 
     # The task that takes what has been written
 
@@ -246,6 +226,7 @@ class Ingest:
                 await self._settle(outcome)
             finally:
                 del outcome  # its error leads to this frame, which must not lead back
+            await self._tell()
             if self._unsaved >= self._batch and not self._window.ready:
                 await self._save()
         if self._unsaved:
@@ -279,7 +260,7 @@ class Ingest:
     async def _save(self) -> None:
         if self._checkpoint is not None:
             weight, self._unsaved = self._unsaved, 0
-            await self._checkpoint.save(self._counts.report(), self._done or Coverage())
+            await self._checkpoint.save(self._report(), self._done or Coverage())
             self._window.release(weight)
 
     def _leave(self, entry: Entry) -> None:
@@ -323,12 +304,12 @@ class Ingest:
 
     # The task that advances the source
 
-    async def _feed(self, source: Source) -> None:
+    async def _advance(self, feed: Feed) -> None:
         try:
             number = 0
             while True:
                 await self._make_room()
-                item = await source.next()
+                item = await feed.next()
                 if item is END:
                     break
                 await self._take_in(number, item)
@@ -337,7 +318,7 @@ class Ingest:
             while (gathered := self._gathering.oldest()) is not None:
                 await self._start(gathered)
         finally:
-            await source.aclose()
+            await feed.aclose()
 
     async def _make_room(self) -> None:
         """Wait until one more item, if it is no larger than those before, fits into memory, and what it completes can be started."""
@@ -375,45 +356,40 @@ class Ingest:
 
     async def _gather(self, item: object) -> list[Gathered]:
         """The units that are complete with ``item``."""
-        target = self._target
-        place = target.place(target.region(item))
+        target, checks = self._target, self._validate
+        place = target.place(item)
         if place.origin is None and self._done is not None:
             raise WriteError("its region is of single positions, which a checkpoint cannot name")
         data, shape = data_of(item), place.selection.shape
-        if isinstance(data, np.ndarray) and data.dtype == target.data_type.dtype and data.dtype != object:
-            values = conform(data, target.data_type, shape, broadcast=not self._validate)
+        if isinstance(data, np.ndarray) and data.dtype == target.dtype and data.dtype != object:
+            values = conform(data, target.data_type, shape, broadcast=not checks)
         else:
-            values = await self._engine.call(partial(conform, broadcast=not self._validate), data, target.data_type, shape)
+            values = await self._engine.call(partial(conform, broadcast=not checks), data, target.data_type, shape)
         values = as_planned(values, place.selection)
         pieces = target.pieces(place, values)
         coords = target.first(pieces[0]) if pieces else ()
-        entry = Entry(
-            coords, values.size * element_nbytes(values.dtype), values.size * element_nbytes(target.data_type.dtype), len(pieces) or 1
-        )
+        entry = Entry(coords, values.size * element_nbytes(values.dtype), values.size * element_nbytes(target.dtype), len(pieces) or 1)
         self._held += entry.nbytes
         self._largest = max(self._largest, entry.nbytes)
-        complete = []
-        for piece in pieces:
-            touched = target.touched(piece, place.origin)
-            if self._skip(touched):
-                gathered = self._gathering.skip(piece.unit.coords, touched)
-                self._leave(entry)
-            else:
-                gathered = self._gathering.add(piece, entry, touched)
-            if gathered is not None:
-                complete.append(gathered)
         if not pieces:
             entry.stored = True
             self._leave(entry)
-        return complete
+        complete = [self._add(piece, entry, place.origin) for piece in pieces]
+        return [gathered for gathered in complete if gathered is not None]
 
-    def _skip(self, touched: list[Any]) -> bool:
+    def _add(self, piece: Piece, entry: Entry, origin: tuple[int, ...] | None) -> Gathered | None:
+        """The unit that is complete with ``piece``, if one is."""
+        touched = self._target.touched(piece, origin) if self._done is not None or self._gathering.notes(piece) else []
+        if self._skips is None or not self._skip(touched, self._skips):
+            return self._gathering.add(piece, entry, touched)
+        self._leave(entry)
+        return self._gathering.skip(piece.unit.coords, touched)
+
+    def _skip(self, touched: list[Touched], skips: Coverage) -> bool:
         """Whether all of these parts were stored by an earlier run; a part that comes again is not, lest the later one be lost."""
-        if self._skips is None or not touched:
-            return False
-        known = all(self._skips.has(number, box) for number, box, _ in touched)
+        known = all(skips.has(number, box) for number, box, _ in touched)
         for each in touched:
-            self._skips.discard(*each)
+            skips.discard(*each)
         return known
 
 

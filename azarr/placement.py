@@ -51,12 +51,15 @@ class Entry:
     failed: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where an item belongs: ``selection`` of the array, which starts at ``origin`` in the view; ``None`` where it is no block of it."""
+class Place(NamedTuple):
+    """Where an item belongs: ``selection`` of the array, which starts at ``origin`` in the view; ``None`` where it is no block of it.
+
+    ``unit`` is there where the item is known to be all of one, and nothing else.
+    """
 
     selection: AnySelection
     origin: tuple[int, ...] | None
+    unit: Projection | None = None
 
 
 class Target:
@@ -64,45 +67,58 @@ class Target:
 
     def __init__(self, source: ChunkSource, selection: AnySelection, metadata: ArrayMetadata) -> None:
         self.source, self.selection, self.data_type = source, selection, metadata.data_type
+        self.dtype = metadata.data_type.dtype
         whole = Selection.whole(metadata.shape)
         self._is_array = selection == whole
         self._extent = source.extent(selection.forward())
-        self.grid_shape = tuple(axis.count for axis in cast("Plan", source.extent(whole).chunks).axes)
+        self._axes = cast("Plan", source.extent(whole).chunks).axes
+        self.grid_shape = tuple(axis.count for axis in self._axes)
         """The number of chunks of the array along each axis."""
+        self._is_plain = math.prod(source.chunks_per_unit) == 1
         self.made_of_blocks = isinstance(selection, Selection) and all(isinstance(axis, AxisSelection) for axis in selection.axes)
         """Whether parts of the view can be named by where they start and stop."""
 
-    # What an item says
+    # Where an item belongs
 
-    def region(self, item: object) -> Region:
+    def place(self, item: object) -> Place:
         """Where ``item`` says that it belongs; ``StreamError`` where it says no such thing, ``WriteError`` where there is no such place."""
         if isinstance(item, Chunk | Slice):
-            return item.region
+            return self._region(item.region)
         where, _ = expect_pair(item)
         if not isinstance(where, tuple):
             raise StreamError(f"it says {where!r:.60} of where it belongs, which is neither coordinates nor a region: a tuple is meant")
         if any(isinstance(part, slice) for part in where) or not where:
-            return where
+            return self._region(where)
         coords = as_coords(where)
         if coords is None:
             raise StreamError(f"it says {where!r:.60} of where it belongs; coordinates are whole numbers, and a region has slices")
+        return self._chunk(coords)
+
+    def _chunk(self, coords: Coords) -> Place:
         if not self._is_array:
             raise WriteError(
                 f"it says {coords} of where it belongs; coordinates are of chunks of an array, and in a view there are regions"
             )
         if len(coords) != len(self.grid_shape) or not all(0 <= index < count for index, count in zip(coords, self.grid_shape, strict=True)):
             raise WriteError(f"there is no chunk {coords}; there are {self.grid_shape} chunks along the axes")
-        return self.source.region(coords)
+        sides = [axis[index] for axis, index in zip(self._axes, coords, strict=True)]
+        outs = [cast("slice", side.out) for side in sides]
+        selection = Selection(tuple([AxisSelection(out.start, out.stop - out.start) for out in outs]))
+        unit = None
+        if self._is_plain:
+            region = tuple([slice(0, axis.length) for axis in selection.axes])
+            full = all(side.full for side in sides)
+            unit = Projection(coords, tuple([side.chunk for side in sides]), region, covers=True, full=full)
+        return Place(selection, tuple([out.start for out in outs]), unit)
 
-    def place(self, region: Region) -> Place:
-        """Where ``region`` of the view is; ``WriteError`` where it is not inside."""
+    def _region(self, region: Region) -> Place:
         shape = self.selection.shape
         if len(region) != len(shape):
             raise WriteError(f"its region has {len(region)} axes where there are {len(shape)}")
         if any(isinstance(part, np.ndarray) for part in region):
             return Place(self._positions(region, shape), None)
         bounds = [bounds_of(part, length, axis) for axis, (part, length) in enumerate(zip(region, shape, strict=True))]
-        key = tuple(slice(*side) if isinstance(part, slice) else side[0] for part, side in zip(region, bounds, strict=True))
+        key = tuple([slice(*side) if isinstance(part, slice) else side[0] for part, side in zip(region, bounds, strict=True)])
         selection = self.selection.select(key)
         if not self.made_of_blocks:
             return Place(selection, None)
@@ -127,12 +143,14 @@ class Target:
 
     def pieces(self, place: Place, values: Any) -> list[Piece]:
         """The pieces of ``values``, one for each unit that they meet."""
+        if place.unit is not None:
+            return [Piece(place.unit, place.selection, values)]
         selection = place.selection.forward()
         return [Piece(unit, selection, values) for unit in self.source.extent(selection).units.projections()]
 
     def first(self, piece: Piece) -> Coords:
         """The first chunk that ``piece`` meets."""
-        return next(self._chunks(piece)).coords
+        return piece.unit.coords if self._is_plain else next(self._chunks(piece)).coords
 
     def touched(self, piece: Piece, origin: tuple[int, ...] | None) -> list[Touched]:
         """The parts of chunks that ``piece`` is; none where it is no block."""
@@ -141,15 +159,14 @@ class Target:
         found = []
         for chunk in self._chunks(piece):
             out = cast("tuple[slice, ...]", chunk.out)
-            box = tuple((start + part.start, start + part.stop) for start, part in zip(origin, out, strict=True))
+            box = tuple([(start + part.start, start + part.stop) for start, part in zip(origin, out, strict=True)])
             found.append((self._number(chunk.coords), box, box if chunk.covers else self.bounds(chunk.coords)))
         return found
 
     def _chunks(self, piece: Piece) -> Iterator[Projection]:
-        per_unit = self.source.chunks_per_unit
-        if math.prod(per_unit) == 1:
+        if self._is_plain:
             return iter((piece.unit,))
-        return self.source.extent(piece.selection).chunks.within(piece.unit, per_unit).projections()
+        return self.source.extent(piece.selection).chunks.within(piece.unit, self.source.chunks_per_unit).projections()
 
     def _number(self, coords: Coords) -> int:
         number = 0
@@ -201,7 +218,7 @@ def data_of(item: object) -> Any:
 def as_coords(where: tuple[Any, ...]) -> Coords | None:
     """``where`` as whole numbers, if it is of such."""
     try:
-        return None if any(isinstance(index, bool | np.bool) for index in where) else tuple(operator.index(index) for index in where)
+        return None if any(isinstance(index, bool | np.bool) for index in where) else tuple([operator.index(index) for index in where])
     except TypeError:
         return None
 

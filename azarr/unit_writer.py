@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
 
@@ -60,6 +60,15 @@ def all_late(seconds: float | None, batch: list[Gathered]) -> list[Outcome]:
     return [late(seconds, gathered) for gathered in batch]
 
 
+@dataclass(slots=True, eq=False)
+class Turn:
+    """A unit in the queue for its lock; ``on_done`` is gone when nobody waits for it any more."""
+
+    gathered: Gathered
+    on_done: OnDone | None
+    timer: asyncio.TimerHandle | None = None
+
+
 class HeldRunner:
     """Writes units in workers, on a store whose calls block. Small ones that come at the same time share a job.
 
@@ -67,7 +76,7 @@ class HeldRunner:
     """
 
     def __init__(self, source: ChunkSource, engine: Engine, limit: int, seconds: float | None) -> None:
-        self._source, self._locks, self._mailbox = source, locks_of(source.store), engine.mailbox()
+        self._source, self._locks, self._mailbox, self._seconds = source, locks_of(source.store), engine.mailbox(), seconds
         self._workers: WorkerRunner[list[Gathered], list[Outcome]] = WorkerRunner(
             engine.executor, self._mailbox, self._write_all, timeout=seconds, expired=partial(all_late, seconds)
         )
@@ -80,12 +89,25 @@ class HeldRunner:
     def start(self, item: Gathered, on_done: OnDone) -> None:
         """Start on ``item`` as soon as its lock is held."""
         self._waiting.count += 1
-        held = partial(self._held, item, on_done)
-        if self._locks.acquire_or_call(self._source.key(item.unit.coords), partial(self._mailbox.post, held, None, None)):
-            held()
+        turn = Turn(item, on_done)
+        if self._locks.acquire_or_call(self._source.key(item.unit.coords), partial(self._mailbox.post, self._held, turn, None)):
+            self._held(turn)
+        elif self._seconds is not None:
+            turn.timer = asyncio.get_running_loop().call_later(self._seconds, self._expire, turn, self._seconds)
 
-    def _held(self, gathered: Gathered, on_done: OnDone, *_: object) -> None:
-        self._batch.append((gathered, on_done))
+    def _expire(self, turn: Turn, seconds: float) -> None:
+        on_done, turn.on_done = turn.on_done, None
+        if on_done is not None and not self._stopped:
+            on_done(late(seconds, turn.gathered), None)
+        self._waiting.leave()
+
+    def _held(self, turn: Turn, _: BaseException | None = None) -> None:
+        if turn.timer is not None:
+            turn.timer.cancel()
+        if turn.on_done is None:
+            self._locks.release(self._source.key(turn.gathered.unit.coords))
+            return
+        self._batch.append((turn.gathered, turn.on_done))
         if len(self._batch) == self._share:
             self._send()
         elif len(self._batch) == 1:

@@ -49,6 +49,7 @@ FLOORS = {
     "azarr.handover": 3,
     "azarr.stream": 3,
     "azarr.streaming": 3,
+    "azarr.feed": 3,
     "azarr.placement": 3,
     "azarr.gathering": 3,
     "azarr.unit_writer": 3,

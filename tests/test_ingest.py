@@ -986,9 +986,75 @@ async def test_a_call_that_blocks_for_too_long_has_failed():
         assert (await array[:10, 20:40] == 7).all()
 
 
+@pytest.mark.parametrize("on_error", ["raise", "skip"])
+async def test_a_lock_that_is_not_let_go_for_too_long(on_error):
+    store = RecordingStore()
+    array = await make(store)
+    locks = azarr.locks.locks_of(store)
+    items = by_coords(DATA, (10, 20))
+    async with locks.hold("a/c/0/1"):
+        if on_error == "raise":
+            with pytest.raises(StreamTimeoutError) as caught:
+                await array.write_stream(Items(items), timeout=0.02)
+            assert caught.value.coords == (0, 1)
+        else:
+            report = await array.write_stream(Items(items), timeout=0.02, on_error="skip")
+            assert (report.written, report.failed) == (23, 1)
+    await until(lambda: not locks._queues)
+    assert "a/c/0/1" not in store.sets
+    await array.write_stream(Items(items))
+    assert np.array_equal(await array, DATA)
+
+
 async def test_no_timeout(recording):
     array = await make(recording)
     assert (await array.write_stream(by_coords(DATA, (10, 20)), timeout=None)).written == 24
+
+
+# --- progress
+
+
+async def test_progress_is_told_whenever_something_is_stored(recording):
+    array, told = await make(recording), []
+    items = by_coords(DATA, (10, 20))
+
+    async def later(report):
+        await asyncio.sleep(0)
+        told.append((report.done, report.total))
+
+    report = await array.write_stream(items, concurrency=1, progress=lambda report: told.append((report.done, report.total)))
+    assert told == [*((number, 24) for number in range(1, 25)), (24, 24)]
+    assert report.total == report.done == 24
+    told.clear()
+    await array.write_stream(Items(items), concurrency=1, progress=later)
+    assert told == [*((number, None) for number in range(1, 25)), (24, None)]
+    source = await azarr.create_array(MemoryStore(), shape=DATA.shape, chunks=(10, 20), dtype="i4")
+    await source.write(DATA)
+    stream = source.stream_chunks(filter=lambda coords: coords[0] > 3)
+    report = await array.write_stream(stream, progress=lambda report: told.append((report.done, report.total)))
+    assert told[-1] == (8, 8)
+    error = KeyError()
+
+    def fail(report):
+        raise error
+
+    with pytest.raises(KeyError):
+        await array.write_stream(items, progress=fail)
+
+
+@pytest.mark.parametrize("library", ["rich", "tqdm"])
+async def test_progress_as_a_bar(recording, library, capsys):
+    array = await make(recording)
+    await array.write_stream(by_coords(DATA, (10, 20)), progress=library)
+    shown = capsys.readouterr()
+    assert "24/24" in shown.out + shown.err
+    recording.failing["a/c/0/1"] = StoreError("full")
+    with pytest.raises(StoreError):
+        await array.write_stream(Items(by_coords(DATA, (10, 20))), progress=library)
+    source = Items([])
+    with pytest.raises(ValueError, match="progress"):
+        await array.write_stream(source, progress="a bar")
+    assert source.closed == 1
 
 
 # --- what is closed, and what is left
@@ -1105,7 +1171,7 @@ def test_cancelled_at_every_suspension_with_threads(cancelled_everywhere, how_ca
         store.locks = lambda: azarr.locks.locks_of(store)._queues
         return body(), check
 
-    assert cancelled_everywhere(prepare, how_cancelled) >= 4
+    assert cancelled_everywhere(prepare, how_cancelled) >= 3
     inner.close()
     inner.join()
 
