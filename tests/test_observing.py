@@ -133,7 +133,7 @@ async def test_a_stream_that_is_written_tells_what_it_costs(store, engine):
     (written,) = recorder.events("write.stop")
     assert (written.path, written.store, written.nbytes) == ("b", kind_of(store), DATA.nbytes)
     assert recorder.count("chunk.write.stop", path="b") == 16
-    assert len(sent(recorder, path="b")) == 16
+    assert len(stored(recorder, path="b")) == 16
     assert recorder.count("stream.stop", path="a", chunks=16) == 1
 
 
