@@ -130,7 +130,7 @@ async def test_fields_and_selections_equal_numpys(make_array, basic_keys, drawn)
                 view = view[name] if drawn.draw(st.booleans()) else view.field(name)
             else:
                 view, places = select(view, step), select(places, step)
-        expected = field_of(data, path).reshape(-1)[places]
+        expected = field_of(data, path).reshape(-1)[places, ...]  # a scalar of bytes would lose the zeros at its end
         assert (view.shape, view.dtype) == (expected.shape, expected.dtype)
         np.testing.assert_array_equal(await view, expected, strict=True)
         np.testing.assert_array_equal(await streamed(view), expected)
