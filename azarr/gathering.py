@@ -93,9 +93,9 @@ class Gathering:
         draft.cover(touched)
         return self._take(coords) if draft.complete else None
 
-    def oldest(self, busy: set[Coords] | None = None) -> Gathered | None:
-        """The unit of which pieces have waited for longest, as far as it has come; none of those that are ``busy``."""
-        coords = next((coords for coords in self._waiting if busy is None or coords not in busy), None)
+    def oldest(self) -> Gathered | None:
+        """The unit of which pieces have waited for longest, as far as it has come; ``None`` where none waits."""
+        coords = next(iter(self._waiting), None)
         return None if coords is None else self._take(coords)
 
     def _draft(self, coords: Coords) -> Draft:

@@ -182,8 +182,7 @@ class Ingest:
         self._gathering = Gathering(target)
         self._counts = Counts()
         self._failing = asyncio.Lock()
-        self._busy: set[Coords] = set()
-        self._held = self._largest = self._unsaved = self._settled = 0
+        self._held = self._largest = self._unsaved = self._started = self._settled = 0
         self._rested = 0.0
 
     async def run(self) -> WriteReport:
@@ -234,7 +233,6 @@ class Ingest:
 
     async def _settle(self, outcome: Outcome) -> None:
         gathered, error = outcome
-        self._busy.discard(gathered.unit.coords)
         self._settled += 1
         try:
             if error is not None:
@@ -324,8 +322,8 @@ class Ingest:
         """Wait until one more item, if it is no larger than those before, fits into memory, and what it completes can be started."""
         while self._held and self._held + self._largest > self._memory:
             gathered = None
-            if not self._busy or self._gathering.nbytes + self._largest > self._memory:
-                gathered = self._gathering.oldest(self._busy)
+            if self._started == self._settled or self._gathering.nbytes + self._largest > self._memory:
+                gathered = self._gathering.oldest()
             if gathered is not None:
                 await self._start(gathered)
             else:
@@ -340,10 +338,9 @@ class Ingest:
         return lambda: self._settled > before
 
     async def _start(self, gathered: Gathered) -> None:
-        coords = gathered.unit.coords
-        await self._window.room(lambda: coords not in self._busy)  # so that what comes later is stored later
-        self._busy.add(coords)
-        self._window.put(gathered)
+        await self._window.room()
+        self._window.put(gathered)  # what comes later for the same key is stored later, for it waits for the lock
+        self._started += 1
 
     async def _take_in(self, number: int, item: object) -> None:
         try:

@@ -88,10 +88,11 @@ async def test_the_oldest_is_the_one_whose_first_piece_has_waited_longest(make):
     add(target, gathering, (0, 1), (20, 21))
     add(target, gathering, (20, 21), (0, 1))
     add(target, gathering, (0, 2), (20, 21))
-    assert gathering.oldest({(0, 1), (1, 0)}) is None
-    assert gathering.oldest({(0, 1)}).unit.coords == (1, 0)
     oldest = gathering.oldest()
     assert (oldest.unit.coords, oldest.unit.covers, oldest.unit.full, len(oldest.unit.pieces)) == ((0, 1), False, False, 2)
+    add(target, gathering, (2, 3), (20, 21))
+    assert gathering.oldest().unit.coords == (1, 0)
+    assert gathering.oldest().unit.coords == (0, 1)
     assert gathering.oldest() is None
     assert gathering.nbytes == 0
 

@@ -516,9 +516,24 @@ async def test_regions_that_overlap_are_stored_as_they_come_last(store, layout, 
 async def test_one_chunk_again_and_again_is_stored_in_order(recording):
     """A later write of the same key does not overtake an earlier one."""
     array = await make(recording)
-    for count in (1, 2, 50):
+    second = threading.Event()
+    calls = itertools.count()
+
+    def before(key):
+        if next(calls):
+            second.set()
+        else:
+            second.wait(0.05)  # but it does not come, as it waits for the first
+
+    (recording.inner if isinstance(recording, AwaitedStore) else recording).before = before
+    for count in (2, 1, 50):
         await array.write_stream(Items([((0, 0), np.full((10, 20), number, "i4")) for number in range(1, count + 1)]))
         assert (await array[:10, :20] == count).all()
+    for whole in (True, False):  # and so are what comes whole and what comes in parts
+        parts = [((slice(row, row + 1), slice(0, 20)), np.full((1, 20), row + 100, "i4")) for row in range(10)]
+        items = [((0, 0), np.full((10, 20), 7, "i4"))] if whole else []
+        await array.write_stream(Items([*items, *parts, *parts[:5]]), memory=160)
+        assert (await array[:10, :20] == np.arange(100, 110)[:, np.newaxis]).all()
 
 
 # --- how much at once
