@@ -4,7 +4,8 @@
 
     {"azarr_checkpoint": 1,
      "array": {"path": "t2m", "zarr_format": 3, "shape": [8760, 721], "chunk_grid": {"name": "regular", …},
-               "chunks_per_shard": [1, 1], "data_type": "float32", "selection": [[0, 8760, 1], [0, 721, 1]]},
+               "chunks_per_shard": [1, 1], "data_type": "float32", "field": [],
+               "selection": [[0, 8760, 1], [0, 721, 1]]},
      "source": "era5-2024",
      "chunks": [[0, 12], [14, 15]],
      "parts": [[13, [[[48, 60], [0, 721]]]]]}
@@ -12,7 +13,7 @@
 ``chunks`` are runs of whole chunks: their numbers in C order of the array's chunk grid, from the first up to, not including, the second.
 ``parts`` are the boxes of chunks that are stored in part: the number of the chunk, and where each box starts and stops along every axis of
 the array, counted in the view that is written to. ``array`` and ``source`` say what the checkpoint is of; ``selection`` is the view, start,
-length and step along each axis.
+length and step along each axis, and ``field`` the names that lead to the field of a structure.
 """
 
 from __future__ import annotations

@@ -103,6 +103,7 @@ async def test_the_document(tmp_path):
             "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [10, 20]}},
             "chunks_per_shard": [1, 1],
             "data_type": "int32",
+            "field": [],
             "selection": [[0, 60, 1], [0, 70, 1]],
         },
         "source": "mine",
