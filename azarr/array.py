@@ -219,9 +219,10 @@ class ArrayView:
             ordered: In C order of the chunk grid (the default), or as they come in; the latter never waits for a slow chunk.
             concurrency: Chunks in flight at once, from being asked for to being handed out; the engine's, 32, by default.
             memory: Bytes of decoded chunks in flight at once, if that is at least one chunk; the engine's, 256 MiB, by default.
-            timeout: Seconds that fetching and decoding may take for a chunk, or for small ones that are fetched together; 60 by default,
-                ``None`` for no limit. ``StreamTimeoutError`` is then what failed.
-            filter: A function of a chunk's coordinates; those for which it says no are neither fetched nor handed out.
+            timeout: Seconds that fetching may take for a chunk, or for small ones that are fetched together, and decoding as many; 60 by
+                default, ``None`` for no limit. ``StreamTimeoutError`` is then what failed. A worker that hangs is not waited for.
+            filter: A plain function of a chunk's coordinates; those for which it says no are neither fetched nor handed out. What it raises
+                ends the stream.
             include_missing: ``False`` leaves out the chunks that are not stored. They are found by listing where more than a hundred keys
                 would have to be asked for. By default they are handed out as fill value.
             metadata: ``True`` gives every chunk a ``ChunkInfo``.
@@ -233,7 +234,8 @@ class ArrayView:
             start_after: Leave out everything up to and with the chunk at these coordinates, or at the place that a stream's
                 ``token`` names. For ordered streams.
             shard, of: Only the part ``shard`` (from 0 on) of ``of`` parts, so that several processes share the work: the parts have
-                nothing in common, are everything together, and never split a shard.
+                nothing in common, are everything together, and never split a shard. An array with shards and three dimensions or more may
+                have parts of several blocks, which are streamed one after the other, each in order.
 
         """
         return stream_chunks(self._source, self._selection, self.array.engine, options)
@@ -285,7 +287,8 @@ class ArrayView:
         """As ``stream_chunks``, but what ``function`` makes of the data of a chunk stands for the data.
 
         An ``async`` function is awaited on the loop, as many at once as chunks are in flight; any other runs in the workers, right after
-        the chunk has been decoded, so it must be fit for threads. What it raises is taken as a failure of the chunk.
+        the chunk has been decoded, so it must be fit for threads, and the timeout includes it. What it raises is taken as a failure of
+        the chunk.
         """
         if not callable(function):
             raise TypeError(f"map_chunks needs a function of a chunk's data, not {function!r:.60}")

@@ -22,7 +22,7 @@ from azarr.axis_plans import AnyAxisPlan, IndexAxisPlan
 from azarr.chunk_reader import Failure
 from azarr.chunk_sources import ChunkSource
 from azarr.engine import Engine
-from azarr.errors import SelectionError, StreamTimeoutError
+from azarr.errors import SelectionError, StreamError, StreamTimeoutError
 from azarr.progress import ProgressOption, progress_of
 from azarr.projections import Plan
 from azarr.selection import AnySelection, PointSelection, Positions
@@ -369,8 +369,10 @@ def rest(starts: range, options: SliceOptions, fingerprint: str) -> range:
     after = options.get("start_after")
     if after is None:
         return starts
-    plane = position(after, fingerprint)[0] if isinstance(after, str) else after
-    return starts[bisect_right(starts, plane) :]
+    place = position(after, fingerprint) if isinstance(after, str) else (after,)
+    if len(place) != 1:
+        raise StreamError(f"{after!r:.100} is not a token of a stream of slices")
+    return starts[bisect_right(starts, place[0]) :]
 
 
 def planes_of(

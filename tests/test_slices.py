@@ -211,6 +211,9 @@ async def test_going_on_and_sharing_out():
     assert all(part for part in parts)
     with pytest.raises(StreamError, match="token"):
         array.stream_slices(0, thickness=2, start_after=slices.token)
+    for place in ("", "1,2", "x"):  # cut off, or spoilt
+        with pytest.raises(StreamError, match="token"):
+            array.stream_slices(0, thickness=3, start_after=f"{slices.fingerprint}:{place}")
 
 
 @pytest.mark.parametrize("options", [{"along": 2}, {"along": -3}, {"along": "z"}, {"step": 0}, {"step": -1}, {"thickness": 0}])
