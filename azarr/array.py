@@ -495,4 +495,4 @@ def chunk_source(store: ReadableStore, path: str, metadata: ArrayMetadata, limit
     if isinstance(metadata.chunk_grid, RectilinearGrid):
         return UnequalChunks(store, prefix, keys, pipeline, metadata.chunk_grid)
     # what is missing where no fill value is defined, every reader takes for something else
-    return PlainChunks(store, prefix, keys, pipeline, metadata.chunk_grid, keep_fill=metadata.fill_value is None)
+    return PlainChunks(store, prefix, keys, pipeline, metadata.chunk_grid, keep_fill=metadata.leaves_fill_undefined)

@@ -20,8 +20,8 @@ SHAPES_CHECKED = 64
 class ArrayMetadata:
     """The metadata of an array. What v2 calls otherwise is translated: order F is a transpose codec, byte order the bytes codec's.
 
-    ``fill_value`` is ``None`` only where a v2 document says ``null``: missing chunks are then undefined, and read as zero, times as NaT.
-    Since others take them for something else, all chunks that are written are stored.
+    Where a v2 document says ``null``, ``fill_value`` is ``None``, and missing chunks are undefined: they read as zero, times as NaT. Since
+    others take them for something else, all chunks that are written are stored. In v3 ``None`` is the fill value of some data types.
     ``extensions`` are the top-level members that azarr does not know and need not understand; they are written back.
     """
 
@@ -36,6 +36,11 @@ class ArrayMetadata:
     dimension_names: tuple[str | None, ...] | None = None
     storage_transformers: tuple[JSON, ...] = ()
     extensions: Mapping[str, JSON] = field(default_factory=dict)
+
+    @property
+    def leaves_fill_undefined(self) -> bool:
+        """Whether nothing says what missing chunks hold."""
+        return self.zarr_format == 2 and self.fill_value is None
 
     @property
     def effective_fill_value(self) -> FillValue:
