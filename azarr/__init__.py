@@ -2,6 +2,7 @@
 
 from azarr import blocking, codecs, telemetry
 from azarr.array import ArrayView, AsyncArray
+from azarr.chunk_cache import ChunkCache, ChunkCacheStats
 from azarr.chunk_keys import ChunkKeyEncoding, register_chunk_key_encoding
 from azarr.chunk_reader import Chunk, ChunkInfo
 from azarr.codecs.registry import register_codec
@@ -54,6 +55,8 @@ __all__ = [
     "CheckpointError",
     "ChecksumError",
     "Chunk",
+    "ChunkCache",
+    "ChunkCacheStats",
     "ChunkInfo",
     "ChunkKeyEncoding",
     "ChunkStream",

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from azarr import documents
+from azarr.cached_reading import read_cached
 from azarr.chunk_grids import RectilinearGrid, RegularGrid
 from azarr.chunk_lengths import ChunkLengths, count_of, start_of
 from azarr.chunk_sources import ChunkSource, PlainChunks, ShardedChunks, UnequalChunks
@@ -186,7 +187,11 @@ class ArrayView:
             check_out(out, selection.shape, self.dtype)
             target = out
         full = as_planned(target, selection)
-        await read(self._source, selection.forward(), full, self.array.engine)
+        engine = self.array.engine
+        if engine.cache is None:
+            await read(self._source, selection.forward(), full, engine)
+        else:
+            await read_cached(self._source, selection.forward(), full, engine, engine.cache)
         if isinstance(selection, PointSelection) and not np.may_share_memory(full, target):
             target[...] = full.reshape(selection.shape)  # points were read one after the other, aside from a target with other strides
         return target

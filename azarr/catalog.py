@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from azarr.errors import MetadataError
-from azarr.locks import locks_of
+from azarr.locks import identity_of, locks_of
 from azarr.metadata import v3
 from azarr.metadata.consolidated import MEMBER, Consolidated, Documents, parse_v2, parse_v3
 from azarr.paths import above, depth, is_below, key_of, relative
@@ -100,7 +100,7 @@ _mutex = threading.Lock()
 
 def registry_of(store: object) -> Registry:
     """The registry of the data behind ``store``, found as its locks are. It lives as long as somebody holds it."""
-    identity: Hashable = getattr(store, "identity", None) or ("object", id(store))
+    identity = identity_of(store)
     with _mutex:
         registry = _registries.get(identity)
         if registry is None:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, TypeAlias, cast
 import numpy as np
 
 from azarr.axis_plans import Part
+from azarr.cache_contents import CachedChunk
 from azarr.chunk_sources import Batch, ChunkSource
 from azarr.codecs.pipeline import CodecPipeline
 from azarr.engine import Engine
@@ -70,11 +71,15 @@ Outcome: TypeAlias = Chunk | Failure | None
 """What became of a chunk; ``None`` where it is not stored and such chunks are not wanted."""
 
 
+Encoded: TypeAlias = Buffer | CachedChunk | None
+"""A chunk to be decoded, or that has been; ``None`` where it is not stored."""
+
+
 class Fetched(NamedTuple):
     """The encoded chunks for ``places``, or why they could not be had, up to the first failure where only that matters."""
 
     places: list[Projection]
-    chunks: list[Buffer | Failure | None]
+    chunks: list[Encoded | Failure]
     seconds: float
     """What fetching took for each."""
 
@@ -85,7 +90,7 @@ class ChunkReader:
 
     ``tolerant``: a chunk that fails costs its neighbours nothing; else a batch ends with its first failure. ``missing``: chunks that are
     not stored are wanted as fill value. ``detailed``: chunks have an ``info``. ``function`` is applied to the data of every chunk.
-    ``timeout`` is in seconds.
+    ``timeout`` is in seconds. ``through`` fetches chunks instead of the source, from a cache.
     """
 
     source: ChunkSource
@@ -96,6 +101,7 @@ class ChunkReader:
     detailed: bool = False
     function: Callable[[Any], Any] | None = None
     timeout: float | None = None
+    through: Callable[[Batch], Awaitable[list[Encoded | Failure]]] | None = None
 
     def read(self, batch: Batch) -> list[Outcome]:
         """Fetch and decode; for workers, on a blocking store."""
@@ -155,12 +161,14 @@ class ChunkReader:
         finally:
             del chunks  # as above
 
-    async def _fetch(self, batch: Batch) -> list[Buffer | Failure | None]:
+    async def _fetch(self, batch: Batch) -> list[Encoded | Failure]:
+        if self.through is not None:
+            return await self.through(batch)
         runs = [run.single(number) for run in batch for number in range(run.length)]
         if len(runs) > 1:
             with suppress(Exception):  # of one of them, which shows below
                 return [*await self.source.fetch(batch, self.engine.requests())]
-        found: list[Buffer | Failure | None] = []
+        found: list[Encoded | Failure] = []
         try:
             for run in runs:
                 found.append(await self._fetch_one(run))
@@ -170,7 +178,7 @@ class ChunkReader:
         finally:
             del found  # as above
 
-    async def _fetch_one(self, run: AnyRun) -> Buffer | Failure | None:
+    async def _fetch_one(self, run: AnyRun) -> Encoded | Failure:
         try:
             (chunk,) = await self.source.fetch((run,), self.engine.requests())
         except Exception as error:  # noqa: BLE001 - on_error decides
@@ -198,13 +206,12 @@ class ChunkReader:
         return self._late([place.coords for place in fetched.places])
 
     def _late(self, places: list[Coords]) -> list[Outcome]:
-        message = f"the chunk was not there after {self.timeout} s; see the stream's timeout"
-        return [Failure(coords, StreamTimeoutError(message, coords=coords)) for coords in (places if self.tolerant else places[:1])]
+        return [Failure(coords, late(self.timeout, coords)) for coords in (places if self.tolerant else places[:1])]
 
     def _failed(self, outcomes: Sequence[object]) -> bool:
         return not self.tolerant and bool(outcomes) and isinstance(outcomes[-1], Failure)
 
-    def _outcome(self, place: Projection, encoded: Buffer | None, seconds: float) -> Outcome:
+    def _outcome(self, place: Projection, encoded: Encoded, seconds: float) -> Outcome:
         if encoded is None and not self.missing:
             return None
         begun = time.perf_counter()
@@ -217,19 +224,27 @@ class ChunkReader:
             return Failure(place.coords, error)
         return replace(chunk, info=self._info(place.coords, encoded, seconds)) if self.detailed else chunk
 
-    def _info(self, coords: Coords, encoded: Buffer | None, seconds: float) -> ChunkInfo:
+    def _info(self, coords: Coords, encoded: Encoded, seconds: float) -> ChunkInfo:
         source, spec = self.source, self.source.pipeline_of(coords).spec
         bounds = source.region(coords)
         key = source.key(tuple(index // count for index, count in zip(coords, source.chunks_per_unit, strict=True)))
         shape = tuple(part.stop - part.start for part in bounds)
-        return ChunkInfo(key, bounds, shape, spec.shape, None if encoded is None else len(encoded), spec.nbytes, seconds)
+        nbytes = encoded.encoded_nbytes if isinstance(encoded, CachedChunk) else None if encoded is None else len(encoded)
+        return ChunkInfo(key, bounds, shape, spec.shape, nbytes, spec.nbytes, seconds)
 
 
-def decode_chunk(pipeline: CodecPipeline, selection: AnySelection, place: Projection, encoded: Buffer | None) -> Chunk:
+def late(timeout: float | None, coords: Coords) -> StreamTimeoutError:
+    """The error of a chunk that takes longer than ``timeout`` seconds."""
+    return StreamTimeoutError(f"the chunk was not there after {timeout} s; see the stream's timeout", coords=coords)
+
+
+def decode_chunk(pipeline: CodecPipeline, selection: AnySelection, place: Projection, encoded: Encoded) -> Chunk:
     """What is selected of one chunk."""
     spec = pipeline.spec
     if encoded is None:
         data = np.full(selected_shape(place, spec.shape), spec.fill, spec.dtype)
+    elif isinstance(encoded, CachedChunk):
+        data = encoded.data[place.chunk or ...].astype(spec.dtype, order="C")
     elif place.full:
         data = located(partial(decode_own, pipeline), encoded, place.coords)
     else:

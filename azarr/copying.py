@@ -25,6 +25,7 @@ from azarr.crew import Crew
 from azarr.documents import Metadata, expect_store, hold
 from azarr.engine import Engine
 from azarr.errors import MetadataError, NodeExistsError, NodeNotFoundError
+from azarr.locks import locks_of
 from azarr.metadata.model import ArrayMetadata, GroupMetadata
 from azarr.metadata.translation import translated
 from azarr.paths import above, check_name, child, depth, is_below, prefix_of
@@ -149,7 +150,7 @@ async def new_place(store: Store, path: str, metadata: Metadata, engine: Engine,
         yield
     except BaseException:
         if empty:
-            await store.erase_prefix(prefix_of(path))
+            await documents.erase_below(store, path)
         elif isinstance(metadata, ArrayMetadata):
             await erase_chunks(store, path, metadata)
         raise
@@ -158,8 +159,11 @@ async def new_place(store: Store, path: str, metadata: Metadata, engine: Engine,
 async def erase_chunks(store: Store, path: str, metadata: ArrayMetadata) -> None:
     """Erase what would be chunks of such an array."""
     prefix, encoding, ndim = prefix_of(path), metadata.chunk_key_encoding, len(metadata.shape)
-    for key in [key async for key in store.list_prefix(prefix) if encoding.decode(key[len(prefix) :], ndim) is not None]:
-        await store.erase(key)
+    try:
+        for key in [key async for key in store.list_prefix(prefix) if encoding.decode(key[len(prefix) :], ndim) is not None]:
+            await store.erase(key)
+    finally:
+        locks_of(store).changed_below(prefix)
 
 
 # Arrays
@@ -315,7 +319,7 @@ async def copy_prefix(store: ReadableStore, old: str, new: str, engine: Engine) 
         try:
             await copy_keys(writable, prefix_of(old), prefix_of(new), engine)
         except BaseException:
-            await writable.erase_prefix(prefix_of(new))
+            await documents.erase_below(writable, new)
             raise
         made = await documents.create_groups(writable, surroundings.missing, zarr_format, limits)
         for number, through in throughs.items():

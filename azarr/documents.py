@@ -353,10 +353,18 @@ async def erase(store: Store, path: str, limits: Limits, *, held: Collection[str
         await through.apply({}, [path], held=held)
     for name in ("zarr.json", ".zarray", ".zgroup"):
         await store.erase(key_of(path, name))
-    await store.erase_prefix(prefix_of(path))
+    await erase_below(store, path)
     for through in throughs:
         if through.disturbed:
             await through.apply({}, [path], held=held)
+
+
+async def erase_below(store: WritableStore, path: str) -> None:
+    """Erase every value below ``path``."""
+    try:
+        await store.erase_prefix(prefix_of(path))
+    finally:
+        locks_of(store).changed_below(prefix_of(path))
 
 
 async def delete(store: ReadableStore, path: str, limits: Limits, *, listed: bool = False) -> None:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 from typing import Any, Self, TypeVar, cast
 
+from azarr.chunk_cache import ChunkCache
 from azarr.executors import CodecExecutor, Mailbox, ThreadExecutor, call
 from azarr.stores.base import ReadableStore
 from azarr.stores.observed import observed
@@ -27,6 +28,7 @@ class Engine:
         executor: Another ``CodecExecutor`` instead of threads. It is closed with the engine.
         limits: What is refused as too large to be honest.
         telemetry: Where the engine tells what it does; one of its own by default.
+        cache: Decoded chunks that reads and streams look for before they ask a store; none by default.
 
     """
 
@@ -39,6 +41,7 @@ class Engine:
         executor: CodecExecutor | None = None,
         limits: Limits | None = None,
         telemetry: Telemetry | None = None,
+        cache: ChunkCache | None = None,
     ) -> None:
         if concurrency < 1 or memory < 1:
             raise ValueError(f"concurrency and memory must be at least 1, not {concurrency} and {memory}")
@@ -46,6 +49,7 @@ class Engine:
         self.memory = memory
         self.limits = limits or Limits()
         self.telemetry = telemetry if telemetry is not None else Telemetry()
+        self.cache = cache
         self.executor: CodecExecutor = executor if executor is not None else ThreadExecutor(workers)
         self._by_loop: dict[asyncio.AbstractEventLoop, tuple[Mailbox, asyncio.Semaphore]] = {}
 

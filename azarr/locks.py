@@ -8,6 +8,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager, suppress
+from typing import Protocol
 
 
 class Waiter:
@@ -64,12 +65,38 @@ class Caller:
         return True
 
 
+class Watcher(Protocol):
+    """Somebody who wants to know what has been written."""
+
+    def changed(self, key: str) -> None:
+        """The value at ``key`` has been written, or may have been."""
+
+    def changed_below(self, prefix: str) -> None:
+        """Values whose keys begin with ``prefix`` have been written or erased, or may have been."""
+
+
 class KeyedLocks:
-    """One lock for every key that somebody holds; first come, first served. Keys nobody holds cost nothing."""
+    """One lock for every key that somebody holds; first come, first served. Keys nobody holds cost nothing.
+
+    Here is also told what has been written: whatever was held may have been, and is told before the next one holds it.
+    """
 
     def __init__(self) -> None:
         self._mutex = threading.Lock()
         self._queues: dict[str, deque[Waiter | Caller]] = {}
+        self._watchers: tuple[weakref.ref[Watcher], ...] = ()
+
+    def watch(self, watcher: Watcher) -> None:
+        """Tell ``watcher``, for as long as it lives, what has been written, in the thread where that happens."""
+        with self._mutex:
+            self._watchers = (*(each for each in self._watchers if each() is not None), weakref.ref(watcher))
+
+    def changed_below(self, prefix: str) -> None:
+        """For whoever has written or erased values whose keys begin with ``prefix`` without holding their locks."""
+        for each in self._watchers:
+            watcher = each()
+            if watcher is not None:
+                watcher.changed_below(prefix)
 
     def hold(self, key: str) -> Hold:
         """Hold the lock of ``key`` in a task: ``async with locks.hold(key): ...``."""
@@ -112,6 +139,10 @@ class KeyedLocks:
 
     def release(self, key: str) -> None:
         """Hand the lock of ``key`` to the next in the queue."""
+        for each in self._watchers:
+            watcher = each()
+            if watcher is not None:
+                watcher.changed(key)
         with self._mutex:
             queue = self._queues[key]
             while queue:
@@ -158,12 +189,18 @@ _locks: weakref.WeakValueDictionary[Hashable, KeyedLocks] = weakref.WeakValueDic
 _locks_mutex = threading.Lock()
 
 
+def identity_of(store: object) -> Hashable:
+    """What stores of the same data have in common; without an ``identity`` of its own, a store has nothing in common with others."""
+    identity: Hashable = getattr(store, "identity", None) or ("object", id(store))
+    return identity
+
+
 def locks_of(store: object) -> KeyedLocks:
     """The locks of the data behind ``store``: the same for every store object of this process that says it has the same ``identity``.
 
     The one thing azarr shares between all users of a process, since writers who know nothing of each other must meet somewhere.
     """
-    identity: Hashable = getattr(store, "identity", None) or ("object", id(store))
+    identity = identity_of(store)
     with _locks_mutex:
         locks = _locks.get(identity)
         if locks is None:

@@ -17,7 +17,7 @@ from typing import Any, ParamSpec, Protocol, Self, TypeVar
 from azarr.codecs.pipeline import CodecPipeline
 from azarr.projections import AnyRun
 from azarr.stores.observed import observed
-from azarr.telemetry import ChunkReadEvent, ChunkWriteEvent, CodecEvent, Event, Span, StreamEvent, Telemetry
+from azarr.telemetry import ChunkReadEvent, ChunkWriteEvent, CodecEvent, Event, Phase, Span, StreamEvent, Telemetry
 from azarr.types import Array, Buffer, ChunkSpec, Coords
 
 P = ParamSpec("P")
@@ -35,6 +35,11 @@ class Observer:
     def begin(self, kind: Callable[..., Event], /, **fields: Any) -> Span:
         """A span of this operation."""
         return self.telemetry.begin(kind, path=self.path, store=self.store, **fields)
+
+    def tell(self, kind: Callable[..., Event], phase: Phase, /, **fields: Any) -> None:
+        """An event that is a span of its own."""
+        event = kind(phase, self.telemetry.number(), **{"path": self.path, "store": self.store, **fields})
+        self.telemetry.emit(event)
 
     @contextmanager
     def span(self, kind: Callable[..., Event], /, **fields: Any) -> Iterator[Span]:

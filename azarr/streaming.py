@@ -13,6 +13,7 @@ from functools import partial
 from itertools import chain
 from typing import Any, TypeAlias, TypedDict, cast
 
+from azarr.cached_reading import fetcher
 from azarr.chunk_reader import Chunk, ChunkReader, Failure, Outcome
 from azarr.chunk_sources import Batch, ChunkSource, Extent, stored_units
 from azarr.engine import Engine
@@ -67,6 +68,7 @@ def stream_chunks(
 ) -> ChunkStream:
     """The chunks that ``selection`` meets, ``function`` applied to their data; must be called on the loop that the stream is used on."""
     check(options)
+    cached = None if engine.cache is None else engine.cache.chunks_of(source)
     source, ordered = source.operation(engine.telemetry), options.get("ordered", True)
     whole = source.extent(selection.forward())
     fingerprint = fingerprint_of(source, selection, options)
@@ -92,6 +94,7 @@ def stream_chunks(
         detailed=options.get("metadata", False),
         function=None if awaits else function,
         timeout=options.get("timeout", TIMEOUT),
+        through=None if cached is None else fetcher(cached._replace(source=source), engine, options.get("timeout", TIMEOUT)),
     )
     items = batches if keep is None and stored is None else wanted(batches, keep, stored, counts)
     return ChunkStream(
@@ -154,7 +157,7 @@ def is_async(function: Callable[..., Any]) -> bool:
 def runner_of(reader: ChunkReader, function: AsyncFunction | None) -> Runner[Batch]:
     """What reads batches, and applies a ``function`` that is awaited."""
     executor, mailbox, timeout = reader.engine.executor, reader.engine.mailbox(), reader.timeout
-    if reader.source.blocking:
+    if reader.source.blocking and reader.through is None:
         reading = WorkerRunner(executor, mailbox, reader.read, timeout=timeout, expired=reader.expired)
         return reading if function is None else TaskRunner(partial(apply, function, reading.do))
     decoding = WorkerRunner(executor, mailbox, reader.decode, timeout=timeout, expired=reader.undecoded)

@@ -20,6 +20,8 @@ NAMES = [
     "CheckpointError",
     "ChecksumError",
     "Chunk",
+    "ChunkCache",
+    "ChunkCacheStats",
     "ChunkInfo",
     "ChunkKeyEncoding",
     "ChunkStream",
