@@ -493,7 +493,7 @@ def chunk_source(store: ReadableStore, path: str, metadata: ArrayMetadata, limit
     """Where the chunks of an array are: inside shards that can be read in part, or under keys of their own."""
     prefix = f"{path}/" if path else ""
     keys, codecs = metadata.chunk_key_encoding, understood(metadata.codecs)
-    spec = replace(metadata.chunk_spec, limit=limits.chunk_nbytes)
+    spec = replace(metadata.chunk_spec, limit=limits.chunk_nbytes, expansion=limits.expansion)
     if len(codecs) == 1 and isinstance(codecs[0], Sharding) and isinstance(metadata.chunk_grid, RegularGrid):
         return ShardedChunks(store, prefix, keys, codecs[0].layout(spec), metadata.shape)
     pipeline = CodecPipeline(codecs, spec)

@@ -62,6 +62,12 @@ MAX_NDIM = 63 if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else 31
 CHUNK_NBYTES = 4 * 2**30
 """What one decoded chunk may take in memory, unless a user says otherwise."""
 
+EXPANSION = 100
+"""What a stored byte may decode to where elements vary in length, unless a user says otherwise."""
+
+FREE_NBYTES, FREE_ELEMENT_NBYTES = 2**20, 2**10
+"""What a chunk, and each of its elements, may decode to however few bytes are stored."""
+
 VARIABLE_NBYTES = 64
 """What an element of variable length is taken to need in memory, where memory is planned: a Python object and some content."""
 
@@ -79,12 +85,17 @@ class Limits:
     array (``MAX_NDIM``), ``element_nbytes`` one element of a fixed size, and so the fill value that is made of a document
     of a few bytes (16 MiB, as if it stood there in full), ``chunk_nbytes`` one decoded chunk (4 GiB, beyond which one chunk outgrows
     common machines). Elements of variable length count with the bytes that they are encoded to.
+
+    ``expansion`` bounds what compressed elements of variable length decode to, as nothing else in the metadata does: so many bytes for
+    each one stored, besides 1 MiB and 1 KiB for each element, which are free. 100, because text seldom shrinks to a hundredth, and
+    where it does its elements are short.
     """
 
     metadata_nbytes: int = 16 * 2**20
     ndim: int = MAX_NDIM
     element_nbytes: int = 16 * 2**20
     chunk_nbytes: int = CHUNK_NBYTES
+    expansion: int = EXPANSION
 
     @property
     def document(self) -> ByteRange:
@@ -93,17 +104,43 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class Bound:
+    """What may come out of a decoder: at most ``most`` bytes, of which ``free`` for nothing and ``expansion`` for each that went in."""
+
+    most: int
+    free: int
+    expansion: int
+
+    @classmethod
+    def fixed(cls, nbytes: int) -> Bound:
+        """So many bytes at most, whatever goes in."""
+        return cls(nbytes, nbytes, 0)
+
+    def after(self, nbytes: int) -> int:
+        """What may have come out once ``nbytes`` bytes have gone in."""
+        return min(self.most, self.free + self.expansion * nbytes)
+
+
+@dataclass(frozen=True, slots=True)
 class ChunkSpec:
     """What a codec pipeline is bound to: the ``shape``, ``dtype`` and ``fill_value`` of one decoded chunk.
 
     What elements of variable length are shows in the type of their fill value. A chunk of them may take ``limit`` bytes at most
-    when it is encoded, before it is compressed: nothing else in the metadata bounds it.
+    when it is encoded, before it is compressed, and ``expansion`` for each byte that it is compressed to, besides ``free`` and
+    ``FREE_ELEMENT_NBYTES`` for each element: nothing else in the metadata bounds it.
     """
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     fill_value: FillValue
     limit: int = CHUNK_NBYTES
+    expansion: int = EXPANSION
+    free: int = FREE_NBYTES
+
+    @property
+    def bound(self) -> Bound:
+        """What a compressed chunk of elements of variable length may decode to."""
+        return Bound(self.limit, self.free + self.nelements * FREE_ELEMENT_NBYTES, self.expansion)
 
     @property
     def fill(self) -> Array:

@@ -14,7 +14,7 @@ import numpy as np
 
 from azarr.errors import CodecError, MetadataError
 from azarr.extras import Extra
-from azarr.types import JSON, Array, Buffer, ChunkSpec
+from azarr.types import JSON, Array, Bound, Buffer, ChunkSpec
 
 
 class Codec(ABC):
@@ -99,6 +99,10 @@ class ArrayToBytesCodec(Codec):
         exact = self.encoded_size(spec)
         return exact if exact is not None else 2 * spec.nbytes + 65536
 
+    def growth(self, spec: ChunkSpec) -> Bound | None:
+        """What decompressors may hand on of a chunk like ``spec``, where that depends on its content; ``None`` where it does not."""
+        return spec.bound if spec.variable else None
+
 
 class BytesToBytesCodec(Codec):
     """Compresses bytes or guards them with a checksum."""
@@ -110,6 +114,25 @@ class BytesToBytesCodec(Codec):
     @abstractmethod
     def decode(self, data: Buffer, limit: int) -> Buffer:
         """The decoded bytes, at most ``limit`` of them: a longer result is a ``CodecError``, before it costs memory."""
+
+    def decode_within(self, data: Buffer, bound: Bound) -> Buffer:
+        """As ``decode``, where only what has gone in bounds what may come out: less at first than in the end.
+
+        Codecs that decode bit by bit can stop where that becomes too much; the others know at the end, unless the bytes say it at first.
+        """
+        limit = bound.after(len(data))
+        if (stated_size := self.stated_size(data)) is not None and stated_size > limit:
+            raise too_large(self.name, bound, len(data))
+        return self.decode(data, limit)
+
+    def narrowed(self, bound: Bound) -> Bound:
+        """``bound`` for what this codec compresses: tighter where even bombs stay within it."""
+        return bound
+
+    def stated_size(self, data: Buffer) -> int | None:
+        """How many bytes ``data`` itself says that it decodes to, where it does; ``CodecError`` where it cannot be read."""
+        del data
+        return None
 
     def decode_into(self, data: Buffer, out: memoryview) -> None:
         """Fill ``out`` (writable, contiguous, format ``B``) with the decoded bytes; ``CodecError`` unless they fit exactly."""
@@ -126,7 +149,7 @@ class BytesToBytesCodec(Codec):
     def max_encoded_size(self, nbytes: int) -> int:
         """A generous bound on what ``nbytes`` bytes can become; what a decoder before this one may hand on at most."""
         exact = self.encoded_size(nbytes)
-        return exact if exact is not None else 2 * nbytes + 65536
+        return exact if exact is not None else nbytes + nbytes // 4 + 65536
 
 
 def bytes_of(array: Array) -> memoryview:
@@ -142,6 +165,15 @@ def wrong_size(codec: str, got: int, expected: int) -> CodecError:
     else:
         message = f"decodes to {got} bytes where the chunk has {expected}; the value is damaged, or not of this array"
     return CodecError(message, codec=codec)
+
+
+def too_large(codec: str, bound: Bound, nbytes: int) -> CodecError:
+    """The error for ``nbytes`` bytes that decode to more than ``bound`` allows."""
+    limit = bound.after(nbytes)
+    if not bound.expansion:
+        return wrong_size(codec, limit + 1, limit)
+    message = f"{nbytes} bytes decode to more than {limit}, as those of a bomb do"
+    return CodecError(f"{message}; where they are honest, raise Limits.expansion or use smaller chunks", codec=codec)
 
 
 def check_keys(codec: str, configuration: Mapping[str, JSON], known: frozenset[str], required: frozenset[str] = frozenset()) -> None:

@@ -134,10 +134,13 @@ class Blosc(BytesToBytesCodec):
             raise CodecError(f"cannot compress {len(data)} bytes ({error})", codec=self.name) from error
         return cast("bytes", encoded)
 
-    def decode(self, data: Buffer, limit: int) -> Buffer:
+    def stated_size(self, data: Buffer) -> int:
         if len(data) < HEADER.size:
             raise damaged(self.name, f"{len(data)} bytes cannot hold a header")
-        nbytes = int(HEADER.unpack_from(data)[4])
+        return int(HEADER.unpack_from(data)[4])
+
+    def decode(self, data: Buffer, limit: int) -> Buffer:
+        nbytes = self.stated_size(data)
         if nbytes > limit:
             raise wrong_size(self.name, nbytes, limit)
         out = np.empty(nbytes, np.uint8).data  # a bytearray would be filled with zeros first

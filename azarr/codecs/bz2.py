@@ -9,7 +9,7 @@ from typing import ClassVar, Self, cast
 
 from azarr.codecs.base import BytesToBytesCodec, check_keys, integer
 from azarr.codecs.members import decode_members
-from azarr.types import JSON, Buffer
+from azarr.types import JSON, Bound, Buffer
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,4 +34,7 @@ class Bz2(BytesToBytesCodec):
         return bz2.compress(data, self.level)
 
     def decode(self, data: Buffer, limit: int) -> Buffer:
-        return decode_members(self.name, data, limit, bz2.BZ2Decompressor, (OSError, ValueError))
+        return self.decode_within(data, Bound.fixed(limit))
+
+    def decode_within(self, data: Buffer, bound: Bound) -> Buffer:
+        return decode_members(self.name, data, bound, bz2.BZ2Decompressor, (OSError, ValueError))

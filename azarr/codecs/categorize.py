@@ -56,6 +56,8 @@ class Categorize(ArrayToArrayCodec):
             raise MetadataError(f"codec {self.name!r} encodes strings, not {spec.dtype}")
         if spec.dtype.kind == "U" and any(4 * len(label) > spec.dtype.itemsize for label in self.labels):
             raise MetadataError(f"codec {self.name!r} has labels that do not fit into {spec.dtype}")
+        if max(map(len, self.labels), default=0) * spec.nelements > spec.limit:
+            raise MetadataError(f"codec {self.name!r} has labels of which {spec.nelements} would take more than {spec.limit} bytes")
         return self
 
     def resolve(self, spec: ChunkSpec) -> ChunkSpec:

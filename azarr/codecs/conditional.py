@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
-from azarr.codecs.base import BytesToBytesCodec, Codec, check_keys, integer, wrong_size
+from azarr.codecs.base import BytesToBytesCodec, Codec, check_keys, integer, too_large
 from azarr.codecs.damage import damaged
 from azarr.errors import MetadataError
-from azarr.types import Buffer, ChunkSpec
+from azarr.types import Bound, Buffer, ChunkSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,22 +65,26 @@ class Conditional(BytesToBytesCodec):
         return b"".join((applied.to_bytes(self._header_nbytes, "little"), data))
 
     def decode(self, data: Buffer, limit: int) -> Buffer:
+        return self.decode_within(data, Bound.fixed(limit))
+
+    def decode_within(self, data: Buffer, bound: Bound) -> Buffer:
         size, view = self._header_nbytes, memoryview(data)
         if len(view) < size:
             raise damaged(self.name, f"{len(view)} bytes cannot hold a header of {size}")
         applied, rest = int.from_bytes(view[:size], "little"), view[size:]
         if applied >> len(self.codecs):
             raise damaged(self.name, f"the header {applied:#x} names more codecs than the {len(self.codecs)} that there are")
-        steps: list[tuple[BytesToBytesCodec, int]] = []
+        steps: list[tuple[BytesToBytesCodec, Bound]] = []
         for number, codec in enumerate(self._steps):
             if applied >> number & 1:
-                steps.append((codec, limit))
-                limit = codec.max_encoded_size(limit)
+                steps.append((codec, bound))
+                most, free = codec.max_encoded_size(bound.most), codec.max_encoded_size(bound.free)
+                bound = replace(bound, most=most, free=free)
         decoded: Buffer = rest
-        for codec, most in reversed(steps):
-            decoded = codec.decode(decoded, most)
-        if not steps and len(decoded) > limit:
-            raise wrong_size(self.name, len(decoded), limit)
+        for codec, within in reversed(steps):
+            decoded = codec.decode_within(decoded, within)
+        if not steps and len(decoded) > bound.after(len(rest)):
+            raise too_large(self.name, bound, len(rest))
         return decoded
 
     def max_encoded_size(self, nbytes: int) -> int:

@@ -7,6 +7,7 @@ event loop that zarr-python keeps for such cases in a thread of its own, and sta
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from typing import Any, Self
 
@@ -88,7 +89,7 @@ class _ArrayToArray(_OfZarrPython, ArrayToArrayCodec):
     def resolve(self, spec: ChunkSpec) -> ChunkSpec:
         made = configured(self.name, lambda _: self.theirs.resolve_metadata(_array_spec(self.name, spec)), {})
         dtype: np.dtype[Any] = made.dtype.to_native_dtype().newbyteorder("=")
-        return ChunkSpec(tuple(made.shape), dtype, converted_fill(made.fill_value, dtype), spec.limit)
+        return replace(spec, shape=tuple(made.shape), dtype=dtype, fill_value=converted_fill(made.fill_value, dtype))
 
     def encode(self, chunk: Array, spec: ChunkSpec) -> Array:
         made = self.run("encode", _prototype().nd_buffer.from_numpy_array(np.ascontiguousarray(chunk).reshape(chunk.shape)))

@@ -10,7 +10,7 @@ from typing import ClassVar, Self, cast
 
 from azarr.codecs.base import BytesToBytesCodec, check_keys, integer
 from azarr.codecs.members import decode_members
-from azarr.types import JSON, Buffer
+from azarr.types import JSON, Bound, Buffer
 
 WBITS = 16 + zlib.MAX_WBITS
 """zlib's way to ask for a gzip header and trailer; it leaves the time of writing out, so equal chunks become equal bytes."""
@@ -40,4 +40,7 @@ class Gzip(BytesToBytesCodec):
         return zlib.compress(data, self.level, WBITS)
 
     def decode(self, data: Buffer, limit: int) -> Buffer:
-        return decode_members(self.name, data, limit, _decoder, (zlib.error,))
+        return self.decode_within(data, Bound.fixed(limit))
+
+    def decode_within(self, data: Buffer, bound: Bound) -> Buffer:
+        return decode_members(self.name, data, bound, _decoder, (zlib.error,))

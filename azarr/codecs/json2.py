@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Final, Self
 
 import numpy as np
@@ -15,7 +15,10 @@ from azarr.codecs.vlen import VariableLengthCodec
 from azarr.data_types import DataType
 from azarr.data_types.variable import Json
 from azarr.errors import CodecError, MetadataError
-from azarr.types import JSON, Array, Buffer, ChunkSpec
+from azarr.types import JSON, Array, Bound, Buffer, ChunkSpec
+
+OBJECT_NBYTES: Final = 32
+"""What a byte of JSON may take in memory: an empty list, and its place in another one, are three bytes."""
 
 _DEFAULTS: Final[dict[str, JSON]] = {
     "encoding": "utf-8",
@@ -68,6 +71,10 @@ class Json2(VariableLengthCodec):
         if not spec.variable:
             raise MetadataError(f"codec {self.name!r} holds objects, not elements of {spec.dtype}")
         return self
+
+    def growth(self, spec: ChunkSpec) -> Bound:
+        # the objects that JSON describes take many times as much memory
+        return replace(spec.bound, free=spec.bound.free // OBJECT_NBYTES)
 
     def encode(self, chunk: Array, spec: ChunkSpec) -> Buffer:
         items = chunk.tolist() if chunk.ndim else [chunk.tolist()]

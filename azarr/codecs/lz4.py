@@ -41,15 +41,18 @@ class Lz4(BytesToBytesCodec):
             raise CodecError(message, codec=self.name)
         return cast("bytes", block.compress(data, mode="fast", acceleration=max(self.acceleration, 1), store_size=True))
 
+    def stated_size(self, data: Buffer) -> int:
+        size = int.from_bytes(memoryview(data)[:4], "little")
+        if len(data) < 5 or size > MAX_NBYTES:
+            raise damaged(self.name, f"{len(data)} bytes that do not start with the size of an LZ4 block")
+        return size
+
     def decode(self, data: Buffer, limit: int) -> Buffer:
-        view = memoryview(data)
-        size = int.from_bytes(view[:4], "little")
-        if len(view) < 5 or size > MAX_NBYTES:
-            raise damaged(self.name, f"{len(view)} bytes that do not start with the size of an LZ4 block")
+        size = self.stated_size(data)
         if size > limit:
             raise wrong_size(self.name, size, limit)
         try:
-            decoded = cast("bytes", block.decompress(view[4:], uncompressed_size=size))
+            decoded = cast("bytes", block.decompress(memoryview(data)[4:], uncompressed_size=size))
         except block.LZ4BlockError as error:
             raise damaged(self.name, f"cannot decompress ({error})") from error
         if len(decoded) != size:

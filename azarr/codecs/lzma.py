@@ -12,7 +12,7 @@ from azarr.codecs.base import BytesToBytesCodec, check_keys, integer
 from azarr.codecs.damage import damaged
 from azarr.codecs.members import decode_members
 from azarr.errors import CodecError, MetadataError
-from azarr.types import JSON, Buffer
+from azarr.types import JSON, Bound, Buffer
 
 MEMORY_NBYTES: Final = 512 * 2**20
 """What a decoder may ask for: eight times what the strongest preset needs."""
@@ -75,9 +75,12 @@ class Lzma(BytesToBytesCodec):
             raise CodecError(f"cannot compress {len(data)} bytes ({error}); change the configuration", codec=self.name) from error
 
     def decode(self, data: Buffer, limit: int) -> Buffer:
+        return self.decode_within(data, Bound.fixed(limit))
+
+    def decode_within(self, data: Buffer, bound: Bound) -> Buffer:
         if not data:
             raise damaged(self.name, "there are no bytes")
-        return decode_members(self.name, data, limit, self._decoder, (lzma.LZMAError, EOFError, MemoryError))
+        return decode_members(self.name, data, bound, self._decoder, (lzma.LZMAError, EOFError, MemoryError))
 
     @property
     def _decoder(self) -> partial[lzma.LZMADecompressor]:

@@ -43,8 +43,10 @@ class Optional(VariableLengthCodec):
         raise MetadataError(f"codec {self.name!r} does not say what its elements are; choose a data type 'optional' for them")
 
     def bind(self, spec: ChunkSpec) -> Self:
-        mask = bind_codecs(self.mask_codecs, self._mask_spec(spec))
-        return replace(self, mask_codecs=mask, data_codecs=bind_codecs(self.data_codecs, self._data_spec(spec, spec.nelements)))
+        mask, data = self._mask_spec(spec), self._data_spec(spec, spec.nelements)
+        if data.nbytes > spec.limit:
+            raise MetadataError(f"codec {self.name!r} would hold {data.nbytes} bytes where {spec.limit} are accepted")
+        return replace(self, mask_codecs=bind_codecs(self.mask_codecs, mask), data_codecs=bind_codecs(self.data_codecs, data))
 
     def encode(self, chunk: Array, spec: ChunkSpec) -> Buffer:
         elements = chunk.reshape(-1)
@@ -83,4 +85,4 @@ class Optional(VariableLengthCodec):
         item: DataType | None = metadata.get("item")
         if item is None:
             raise MetadataError(f"codec {self.name!r} holds elements of the data type 'optional', not {spec.dtype}")
-        return ChunkSpec((count,), item.dtype, item.zero, spec.limit)
+        return ChunkSpec((count,), item.dtype, item.zero, spec.limit, spec.expansion)

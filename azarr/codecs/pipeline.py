@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import reduce
 
 import numpy as np
 
 from azarr.codecs import scratch
-from azarr.codecs.base import ArrayToArrayCodec, ArrayToBytesCodec, BytesToBytesCodec, Codec, bytes_of, wrong_size
+from azarr.codecs.base import ArrayToArrayCodec, ArrayToBytesCodec, BytesToBytesCodec, Codec, bytes_of, too_large, wrong_size
 from azarr.codecs.bytes import Bytes
 from azarr.codecs.ignored import understood
 from azarr.errors import MetadataError
@@ -50,7 +52,18 @@ def resolved(codecs: Sequence[Codec], spec: ChunkSpec) -> ChunkSpec:
 class CodecPipeline:
     """Turns chunks like ``spec`` into bytes and back. Holds no state between calls, so threads may share it; picklable."""
 
-    __slots__ = ("_array_codecs", "_bytes_codecs", "_limits", "_serializer", "_stored", "codecs", "direct", "encoded_size", "spec")
+    __slots__ = (
+        "_array_codecs",
+        "_bound",
+        "_bytes_codecs",
+        "_limits",
+        "_serializer",
+        "_stored",
+        "codecs",
+        "direct",
+        "encoded_size",
+        "spec",
+    )
 
     def __init__(self, codecs: Sequence[Codec], spec: ChunkSpec) -> None:
         self.codecs = bind_codecs(codecs, spec)
@@ -71,6 +84,8 @@ class CodecPipeline:
         """Whether the serialized bytes are the chunk's memory as it is, so that they can be decoded in place."""
         self.encoded_size: int | None = serializer.encoded_size(spec)
         """How many bytes an encoded chunk takes, where that does not depend on its content."""
+        growth = serializer.growth(spec) if self._bytes_codecs else None
+        self._bound = growth and reduce(lambda bound, codec: codec.narrowed(bound), self._bytes_codecs, growth)
         self._limits = [serializer.max_encoded_size(spec)]
         for compressor in self._bytes_codecs:
             self._limits.append(compressor.max_encoded_size(self._limits[-1]))
@@ -113,8 +128,11 @@ class CodecPipeline:
         for codec, spec in self._array_codecs:
             chunk = codec.encode(chunk, spec)
         data = self._serializer.encode(chunk, self._stored)
+        nbytes = len(data)
         for compressor in self._bytes_codecs:
             data = compressor.encode(data)
+        if self._bound is not None and nbytes > self._bound.after(len(data)):
+            raise too_large(self._serializer.name, self._bound, len(data))  # reading would refuse it
         return data
 
     def decode(self, data: Buffer) -> Array:
@@ -153,8 +171,10 @@ class CodecPipeline:
 
     def _decompress(self, data: Buffer, first: int = 0) -> Buffer:
         """The bytes before compressor number ``first``, each step bounded by what the codec before it can have made."""
+        bound = self._bound and replace(self._bound, most=self._bound.after(len(data)))  # whatever lies between
         for position in range(len(self._bytes_codecs) - 1, first - 1, -1):
-            data = self._bytes_codecs[position].decode(data, self._limits[position])
+            codec, limit = self._bytes_codecs[position], self._limits[position]
+            data = codec.decode(data, limit) if bound is None else codec.decode_within(data, replace(bound, most=min(bound.most, limit)))
         return data
 
     def _decompress_into(self, data: Buffer, out: memoryview) -> None:

@@ -67,20 +67,26 @@ class Sharding(ArrayToBytesCodec):
             raise MetadataError(
                 f"codec 'sharding_indexed': inner chunks {self.chunk_shape!s:.100} do not divide shards {spec.shape} evenly"
             )
-        codecs = bind_codecs(self.codecs, replace(spec, shape=self.chunk_shape))
+        codecs = bind_codecs(self.codecs, self._inner_spec(spec))
         bound = replace(self, codecs=codecs, index_codecs=bind_codecs(self.index_codecs, self._index_spec(spec)))
         if CodecPipeline(bound.index_codecs, self._index_spec(spec)).encoded_size is None:
             raise MetadataError("codec 'sharding_indexed': index_codecs must give the index a fixed size, so they cannot compress it")
         return bound
 
+    def _grid(self, spec: ChunkSpec) -> tuple[int, ...]:
+        return tuple(outer // inner for outer, inner in zip(spec.shape, self.chunk_shape, strict=True))
+
     def _index_spec(self, spec: ChunkSpec) -> ChunkSpec:
-        grid = tuple(outer // inner for outer, inner in zip(spec.shape, self.chunk_shape, strict=True))
-        return ChunkSpec((*grid, 2), np.dtype(np.uint64), np.uint64(EMPTY))
+        return ChunkSpec((*self._grid(spec), 2), np.dtype(np.uint64), np.uint64(EMPTY))
+
+    def _inner_spec(self, spec: ChunkSpec) -> ChunkSpec:
+        """What inner chunks are like. They share what a chunk may decode to for nothing, as all of them may lie at the same place."""
+        return replace(spec, shape=self.chunk_shape, free=spec.free // max(1, math.prod(self._grid(spec))))
 
     def layout(self, spec: ChunkSpec) -> ShardLayout:
         """The address book of shards like ``spec``."""
         return ShardLayout(
-            CodecPipeline(self.codecs, replace(spec, shape=self.chunk_shape)),
+            CodecPipeline(self.codecs, self._inner_spec(spec)),
             CodecPipeline(self.index_codecs, self._index_spec(spec)),
             self.index_location,
         )

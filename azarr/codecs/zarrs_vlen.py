@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 
-from azarr.codecs.base import Codec, Unconfigured, check_keys
+from azarr.codecs.base import Codec, Unconfigured, check_keys, too_large
 from azarr.codecs.damage import damaged
 from azarr.codecs.pipeline import CodecPipeline, bind_codecs
 from azarr.codecs.vlen import LengthPrefixedCodec, VariableLengthCodec
@@ -93,6 +93,8 @@ class ZarrsVlen(VariableLengthCodec):
         index = CodecPipeline(self.index_codecs, index_spec).encode(offsets.astype(index_spec.dtype))
         joined = np.frombuffer(b"".join(contents), np.uint8)
         data = CodecPipeline(self.data_codecs, self._data_spec(joined.size)).encode(joined) if joined.size else b""
+        if joined.size > spec.bound.after(len(data)):
+            raise too_large(self.name, spec.bound, len(data))  # reading would refuse it
         size = len(index).to_bytes(SIZE.itemsize, "little")
         return self.within_limit(b"".join([size, index, data] if self.index_location == "start" else [data, index, size]), spec)
 
@@ -106,8 +108,10 @@ class ZarrsVlen(VariableLengthCodec):
         border = len(rest) - nbytes if at_end else nbytes
         index, content = (rest[border:], rest[:border]) if at_end else (rest[:border], rest[border:])
         offsets = CodecPipeline(self.index_codecs, self._index_spec(spec)).decode(index).tolist()
-        if offsets[0] or any(start > stop for start, stop in pairwise(offsets)) or offsets[-1] > spec.limit:
-            raise damaged(self.name, "the offsets do not begin with 0, do not grow, or are too large")
+        if offsets[0] or any(start > stop for start, stop in pairwise(offsets)):
+            raise damaged(self.name, "the offsets do not begin with 0, or do not grow")
+        if offsets[-1] > spec.bound.after(len(content)):
+            raise too_large(self.name, spec.bound, len(content))
         joined = bytes(CodecPipeline(self.data_codecs, self._data_spec(offsets[-1])).decode(content)) if offsets[-1] else b""
         return elements_of(self.name, [joined[start:stop] for start, stop in pairwise(offsets)], spec)
 

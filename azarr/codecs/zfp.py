@@ -6,6 +6,7 @@ Both need the package ``zfpy``: ``pip install "azarr[zfp]"``.
 from __future__ import annotations
 
 import math
+import mmap
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import Any, ClassVar, Final, Literal, Self, cast
 
 import numpy as np
 
+from azarr.codecs import scratch
 from azarr.codecs.base import ArrayToBytesCodec, check_keys, integer
 from azarr.codecs.damage import damaged
 from azarr.codecs.numpy_filter import number
@@ -25,9 +27,14 @@ from azarr.types import JSON, Array, Buffer, ChunkSpec
 Mode = Literal["reversible", "fixed_accuracy", "fixed_rate", "fixed_precision"]
 
 MAGIC: Final = int.from_bytes(b"zfp\x05", "little")
-HEADER_NBYTES: Final = 12
+HEADER_NBYTES, LONG_HEADER_NBYTES = 12, 19
+"""What a header takes, and one that spells out its mode."""
+
 BLOCK_SIDE: Final = 4
 """zfp works on blocks of so many elements along each dimension."""
+
+MAX_RATE: Final = 128
+"""Bits for each element at most: twice what the widest has. From a larger rate the library computes sizes that overflow."""
 
 _KEYS: Final[Mapping[str, str]] = {"fixed_accuracy": "tolerance", "fixed_rate": "rate", "fixed_precision": "precision"}
 _TYPES: Final = {1: "int32", 2: "int64", 3: "float32", 4: "float64"}
@@ -57,12 +64,20 @@ class _ZfpStream(ArrayToBytesCodec):
             raise MetadataError(f"codec {self.name!r} takes no empty chunks")
         return self
 
+    def lacking(self, dtype: np.dtype[Any], ndim: int) -> str | None:
+        """What is wrong with a rate that leaves blocks too few bits; below zero it stands for no loss."""
+        rate = self.parameters.get("rate", -1)
+        bits, least = math.floor(rate * BLOCK_SIDE ** max(1, ndim) + 0.5), least_bits(dtype)
+        return f"a rate of {rate} leaves a block {bits} bits, and it needs {least}" if rate >= 0 and bits < least else None
+
     @abstractmethod
     def promoted(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
         """The data type that elements of ``dtype`` are compressed as; ``MetadataError`` where there is none."""
 
     def compress(self, values: Array, *, header: bool) -> bytes:
         """The stream of ``values``, of which there is at least one dimension."""
+        if (lacking := self.lacking(values.dtype, values.ndim)) is not None:
+            raise CodecError(f"{lacking}; choose another rate", codec=self.name)
         try:
             stream = _library(self.name).compress_numpy(np.ascontiguousarray(values), write_header=header, **self.parameters)
         except (RuntimeError, TypeError, ValueError, MemoryError) as error:
@@ -78,15 +93,27 @@ class _ZfpStream(ArrayToBytesCodec):
         return 4 * max(padded_nbytes(spec.shape, 8), spec.nbytes) + 65536
 
 
+def least_bits(dtype: np.dtype[Any]) -> int:
+    """The bits that a block of elements needs; with fewer than a sign and an exponent the library writes where it must not."""
+    return 1 if dtype.kind != "f" else 9 if dtype.itemsize == 4 else 12
+
+
 def padded_nbytes(shape: tuple[int, ...], itemsize: int) -> int:
     """The size of whole blocks that hold ``shape``, with room for their headers."""
     elements = math.prod(-(-length // BLOCK_SIDE) * BLOCK_SIDE for length in shape)
     return elements * itemsize + elements // 2 + 64
 
 
-def padded(data: Buffer, shape: tuple[int, ...], itemsize: int) -> bytes:
-    """The stream with zeros behind it, because zfp reads on where one ends too early, past the end of its memory."""
-    return bytes(data) + bytes(2 * padded_nbytes(shape, itemsize))
+def padded(data: Buffer, shape: tuple[int, ...], itemsize: int, rate: float = 0) -> memoryview:
+    """The stream with zeros behind it, because zfp reads on where one ends too early, past the end of its memory.
+
+    ``rate`` is the number of bits that each element takes at least. The zeros take no memory, as nobody has written them: in flat
+    chunks they would be a hundred times as many as the elements.
+    """
+    size = max(2 * padded_nbytes(shape, itemsize), math.ceil(padded_nbytes(shape, 1) * rate / 8))
+    memory = mmap.mmap(-1, len(data) + size, **scratch.PRIVATE)
+    memory[: len(data)] = data
+    return memoryview(memory)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +139,13 @@ class Zfp(_ZfpStream):
             integer(self.name, {key: self.parameter}, key, 1, 64)
         elif number(self.name, {key: self.parameter}, key) <= 0:
             raise MetadataError(f"codec 'zfp': {key} must be more than 0, not {self.parameter}")
+        elif self.parameters.get("rate", 0) > MAX_RATE:
+            raise MetadataError(f"codec 'zfp': rate must be at most {MAX_RATE} bits for each element, not {self.parameter}")
+
+    def bind(self, spec: ChunkSpec) -> Self:
+        if (lacking := self.lacking(self.promoted(spec.dtype), len(spec.shape))) is not None:
+            raise MetadataError(f"codec {self.name!r}: {lacking}")
+        return _ZfpStream.bind(self, spec)
 
     @classmethod
     def from_configuration(cls, configuration: Mapping[str, JSON]) -> Self:
@@ -152,8 +186,9 @@ class Zfp(_ZfpStream):
             raise damaged(self.name, "there are no bytes")
         kind = library.dtype_to_ztype(wide)
         try:
-            values = library._decompress(padded(data, shape, wide.itemsize), kind, shape, **self.parameters)  # noqa: SLF001 - all there is
-        except (RuntimeError, TypeError, ValueError, MemoryError) as error:
+            stream = padded(data, shape, wide.itemsize, self.parameters.get("rate", 0))
+            values = library._decompress(stream, kind, shape, **self.parameters)  # noqa: SLF001 - all there is
+        except (RuntimeError, TypeError, ValueError, MemoryError, OSError) as error:
             raise damaged(self.name, f"cannot decompress ({error})") from error
         values = values if spec.dtype.kind == "f" else _demote(values, spec.dtype)
         return values.astype(spec.dtype, copy=False).reshape(spec.shape)
@@ -199,7 +234,8 @@ class Zfpy(_ZfpStream):
         values: dict[str, JSON] = {"mode": self.mode, "tolerance": self.tolerance, "rate": self.rate, "precision": self.precision}
         integer(self.name, values, "mode", 2, 4)
         for key in ("tolerance", "rate", "precision"):
-            number(self.name, values, key)
+            if number(self.name, values, key) > MAX_RATE and key != "tolerance":
+                raise MetadataError(f"codec {self.name!r}: {key} must be at most {MAX_RATE} bits, not {values[key]}")
 
     @classmethod
     def from_configuration(cls, configuration: Mapping[str, JSON]) -> Self:
@@ -228,8 +264,9 @@ class Zfpy(_ZfpStream):
     def decode(self, data: Buffer, spec: ChunkSpec) -> Array:
         shape = self._header_shape(data, spec)
         try:
-            values = _library(self.name).decompress_numpy(padded(data, shape, spec.dtype.itemsize))
-        except (RuntimeError, TypeError, ValueError, MemoryError) as error:
+            rate = self._header_rate(data, len(shape), spec.dtype)
+            values = _library(self.name).decompress_numpy(padded(data, shape, spec.dtype.itemsize, rate))
+        except (RuntimeError, TypeError, ValueError, MemoryError, OSError) as error:
             raise damaged(self.name, f"cannot decompress ({error})") from error
         return cast("Array", values).reshape(spec.shape)
 
@@ -246,3 +283,14 @@ class Zfpy(_ZfpStream):
         if dtype != spec.dtype.name or shape not in {spec.shape or (1,), (math.prod(spec.shape),)}:
             raise damaged(self.name, f"the header says {dtype} of shape {shape} where the chunk is {spec.dtype} of shape {spec.shape}")
         return shape
+
+    def _header_rate(self, data: Buffer, ndim: int, dtype: np.dtype[Any]) -> float:
+        """The bits that each element takes at least, by the mode in the header; ``CodecError`` where they are too many or too few."""
+        mode = int.from_bytes(memoryview(data)[:LONG_HEADER_NBYTES], "little") >> 84
+        short = mode & 0xFFF
+        # the bits of a block at least and at most: two numbers where the mode is spelt out, one where it is a rate
+        low, high = (mode >> 12 & 0x7FFF, mode >> 27 & 0x7FFF) if short == 0xFFF else (short, short) if short < 2048 else (0, 0x7FFF)
+        rate: float = (low + 1) / BLOCK_SIDE**ndim
+        if rate > MAX_RATE or high + 1 < least_bits(dtype):
+            raise damaged(self.name, f"the header says {low + 1} to {high + 1} bits for {BLOCK_SIDE**ndim} elements")
+        return rate

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Self, cast
 
-from azarr.codecs.base import BytesToBytesCodec, check_keys, integer, wrong_size
-from azarr.codecs.damage import damaged
-from azarr.types import JSON, Buffer
+from azarr.codecs.base import BytesToBytesCodec, check_keys, integer
+from azarr.codecs.members import decode_members
+from azarr.types import JSON, Bound, Buffer
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,15 +34,7 @@ class Zlib(BytesToBytesCodec):
         return zlib.compress(data, self.level)
 
     def decode(self, data: Buffer, limit: int) -> Buffer:
-        stream = zlib.decompressobj()
-        try:
-            decoded = stream.decompress(data, limit + 1)
-        except zlib.error as error:
-            raise damaged(self.name, f"cannot decompress ({error})") from error
-        if len(decoded) > limit:
-            raise wrong_size(self.name, len(decoded), limit)
-        if not stream.eof:
-            raise damaged(self.name, "the bytes end too early")
-        if stream.unused_data:
-            raise damaged(self.name, f"{len(stream.unused_data)} bytes follow the end of the stream")
-        return decoded
+        return self.decode_within(data, Bound.fixed(limit))
+
+    def decode_within(self, data: Buffer, bound: Bound) -> Buffer:
+        return decode_members(self.name, data, bound, zlib.decompressobj, (zlib.error,), several=False)

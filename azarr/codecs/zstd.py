@@ -9,13 +9,16 @@ from typing import ClassVar, Self, cast
 
 from zstandard import ZstdCompressor, ZstdDecompressor, ZstdError, frame_content_size
 
-from azarr.codecs.base import BytesToBytesCodec, check_keys, integer, wrong_size
+from azarr.codecs.base import BytesToBytesCodec, check_keys, integer, too_large, wrong_size
 from azarr.codecs.damage import damaged
 from azarr.errors import ChecksumError, CodecError, MetadataError
-from azarr.types import JSON, Buffer
+from azarr.types import JSON, Bound, Buffer
 
 SMALL_NBYTES = 64 * 2**10
 """Up to here, decompressing to new bytes and copying them costs less than setting up a reader that fills the destination."""
+
+WINDOW_NBYTES = 4096
+"""How much a decompressor is fed at a time where what it has been fed bounds what it may answer."""
 
 END = b"all frames whole"
 """What our own last frame decodes to; see ``_Frames``."""
@@ -30,14 +33,19 @@ class _Frames:
     arrives only behind frames that are whole.
     """
 
-    __slots__ = ("_parts",)
+    __slots__ = ("_rest", "fed")
 
-    def __init__(self, data: Buffer) -> None:
-        self._parts = iter((data, END_FRAME))
+    def __init__(self, data: Buffer, window: int | None = None) -> None:
+        pieces = (data,) if window is None else [data[start : start + window] for start in range(0, max(len(data), 1), window)]
+        self._rest = iter((*pieces, END_FRAME))
+        self.fed = 0
+        """How many bytes have been asked for."""
 
     def read(self, size: int) -> Buffer:
         del size
-        return next(self._parts, b"")
+        part = next(self._rest, b"")
+        self.fed += len(part)
+        return part
 
 
 class _Contexts(threading.local):
@@ -88,25 +96,30 @@ class Zstd(BytesToBytesCodec):
         return encoded
 
     def decode(self, data: Buffer, limit: int) -> Buffer:
+        return self.decode_within(data, Bound.fixed(limit))
+
+    def decode_within(self, data: Buffer, bound: Bound) -> Buffer:
         pool = _contexts.decompressors
         decompressor = pool.pop() if pool else ZstdDecompressor()
-        end = limit + len(END) + 1
+        source = _Frames(memoryview(data), WINDOW_NBYTES) if bound.expansion else _Frames(data)
         parts: list[bytes] = []
         total = 0
         try:
             # One read suffices where the first frame says its size and is the only one.
             step = max(frame_content_size(data), 0) + len(END) + 1
-            reader = decompressor.stream_reader(_Frames(data), read_across_frames=True)  # type: ignore[arg-type]  # only read() is called
-            while total < end and (part := reader.read(min(step, end - total))):
+            reader = decompressor.stream_reader(source, read_across_frames=True)  # type: ignore[arg-type]  # only read() is called
+            while (room := bound.after(source.fed) + len(END) + 1 - total) > 0 and (part := reader.read(min(step, room))):
                 parts.append(part)
                 total += len(part)
                 step = max(total, SMALL_NBYTES)
         except ZstdError as error:
             raise _damaged(error) from error
         pool.append(decompressor)
+        if room <= 0:
+            raise too_large(self.name, bound, source.fed)
         decoded = b"".join(parts)
-        if total == end or not decoded.endswith(END):
-            raise _misfit(decoded, limit)
+        if not decoded.endswith(END):
+            raise _cut_off()
         return memoryview(decoded)[: -len(END)]
 
     def decode_into(self, data: Buffer, out: memoryview) -> None:
@@ -144,4 +157,8 @@ def _misfit(decoded: bytes, expected: int) -> CodecError:
         return wrong_size("zstd", expected + 1, expected)
     if decoded.endswith(END):
         return wrong_size("zstd", len(decoded) - len(END), expected)
+    return _cut_off()
+
+
+def _cut_off() -> CodecError:
     return damaged("zstd", "the bytes end in the middle of a frame")

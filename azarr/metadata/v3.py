@@ -66,8 +66,9 @@ def parse_array(
     extensions = _parse_extensions(members, _ARRAY, path)
     shape = parse_shape(members["shape"], path, limits)
     grid = parse_chunk_grid(members["chunk_grid"], shape, path)
-    spec = ChunkSpec(grid.chunk_shape, data_type.dtype, fill_value, limits.chunk_nbytes)
-    if spec.nbytes > limits.chunk_nbytes:
+    spec = ChunkSpec(grid.chunk_shape, data_type.dtype, fill_value, limits.chunk_nbytes, limits.expansion)
+    texts = spec.nelements * len(fill_value) if spec.variable and isinstance(fill_value, str | bytes) else 0  # what missing chunks take
+    if spec.nbytes + texts > limits.chunk_nbytes:
         excess = f"more than the {limits.chunk_nbytes} bytes that are accepted; raise Limits.chunk_nbytes to read them"
         raise MetadataError(f"{path}: chunks of {data_type.name} and shape {grid.chunk_shape!s:.100} are {excess}", path=path)
     return ArrayMetadata(

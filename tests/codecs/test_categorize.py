@@ -57,3 +57,10 @@ def test_elements_must_be_text():
     for dtype, fill_value in (("i4", np.int32(0)), (object, b""), ("U1", np.str_(""))):
         with pytest.raises(MetadataError):
             CodecPipeline([Categorize(("ab",)), Bytes()], ChunkSpec((1,), np.dtype(dtype), fill_value))
+
+
+def test_labels_that_would_fill_more_than_a_chunk_may_take_are_refused():
+    spec = ChunkSpec((10,), STRING_DTYPE, "", limit=1000)
+    Categorize(("x" * 100,)).bind(spec)
+    with pytest.raises(MetadataError, match="labels of which 10 would take more than 1000 bytes"):
+        Categorize(("x" * 101,)).bind(spec)

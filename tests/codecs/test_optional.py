@@ -57,9 +57,17 @@ def test_hostile_bytes(data):
 
 def test_limits_and_elements_that_cannot_be_missing():
     with pytest.raises(CodecError, match="smaller chunks"):
-        pipeline("uint8", Optional((Bytes(),), (Bytes(),)), 100, limit=50).encode(np.zeros(100, object))
+        pipeline("uint8", Optional((Bytes(),), (Bytes(),)), 100, limit=100).encode(np.zeros(100, object))
     for spec in (ChunkSpec((2,), np.dtype(object), ""), ChunkSpec((2,), np.dtype("i4"), np.int32(0))):
         with pytest.raises(MetadataError, match="data type 'optional'"):
             CodecPipeline([Optional((Bytes(),), (Bytes(),))], spec)
     with pytest.raises(MetadataError, match="array into bytes"):
         pipeline("uint8", Optional((Gzip(),), (Bytes(),)), 2)
+
+
+def test_elements_that_would_take_more_than_a_chunk_may_are_refused():
+    data_type = parse_data_type({"name": "optional", "configuration": {"name": "r8000", "configuration": {}}}, "/")
+    codec = Optional((PackBits(),), (Bytes(),))
+    codec.bind(ChunkSpec((10,), data_type.dtype, None, limit=10_000))
+    with pytest.raises(MetadataError, match="would hold 10000 bytes where 9999 are accepted"):
+        codec.bind(ChunkSpec((10,), data_type.dtype, None, limit=9999))

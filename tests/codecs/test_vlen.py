@@ -146,7 +146,7 @@ def test_bombs_cost_no_more_than_the_limit():
     with pytest.raises(CodecError, match="use smaller chunks"):
         pipeline.encode(array_of(String(), ["a" * 2**20]))
     offsets = struct.pack("<QQQ", 16, 0, 2**62)
-    with pytest.raises(CodecError, match="too large"):
+    with pytest.raises(CodecError, match="decode to more than"):
         CodecPipeline([ZarrsVlen((Bytes(),), (Bytes(),))], spec_of(String(), 1)).decode(offsets)
 
 

@@ -165,3 +165,54 @@ def test_without_the_package_the_error_says_how_to_get_it(monkeypatch):
     monkeypatch.setattr(zfp, "_library", zfp._library.__wrapped__)
     with pytest.raises(CodecError, match=r'pip install "azarr\[zfp\]"'):
         Zfp("reversible").encode(FIELD, spec_of(FIELD))
+
+
+@pytest.mark.parametrize("mode", [2047, 0xFFF | 0x7FFF << 12 | 0x7FFF << 27, 0xFFF | 0x3FFF << 12 | 0x7FFF << 27], ids=hex)
+def test_a_header_that_says_larger_blocks_does_not_lead_out_of_memory(mode):
+    chunk = np.ones(2**20, "f4")  # so many blocks that what lies behind the stream could not be read
+    codec = Zfpy(mode=2, rate=8)
+    value = bytearray(codec.encode(chunk, spec_of(chunk))[:4000])
+    header = int.from_bytes(value[:19], "little") & (1 << 84) - 1 | mode << 84
+    value[:19] = header.to_bytes(19, "little")
+    with pytest.raises(CodecError, match="the header says .* bits for 4 elements"):
+        codec.decode(bytes(value), spec_of(chunk))
+
+
+@pytest.mark.parametrize("mode", [0, 7, 0xFFF | 0 << 12 | 7 << 27], ids=hex)
+def test_a_header_that_leaves_no_room_for_an_exponent_is_damage(mode):
+    chunk = np.ones(64, "f4")
+    codec = Zfpy(mode=2, rate=8)
+    value = bytearray(codec.encode(chunk, spec_of(chunk)))
+    value[:19] = (int.from_bytes(value[:19], "little") & (1 << 84) - 1 | mode << 84).to_bytes(19, "little")
+    with pytest.raises(CodecError, match="bits for 4 elements"):
+        codec.decode(bytes(value), spec_of(chunk))
+
+
+def test_every_rate_that_is_accepted_decodes_what_was_cut_off():
+    chunk = np.ones(2**18, "f4")
+    for rate in (2.25, 8, 64, zfp.MAX_RATE):
+        codec = Zfp("fixed_rate", rate).bind(spec_of(chunk))
+        assert codec.decode(codec.encode(chunk, spec_of(chunk))[:100], spec_of(chunk)).shape == chunk.shape
+
+
+@pytest.mark.parametrize(
+    ("dtype", "shape", "least"),
+    [("f4", (8,), 2.25), ("f8", (8,), 3), ("f2", (8, 8), 0.5625), ("f8", (4, 4, 4), 0.1875), ("i4", (8,), 0.25)],
+)
+def test_rates_that_leave_a_block_too_few_bits_are_refused(dtype, shape, least):
+    spec = spec_of(np.zeros(shape, dtype))
+    Zfp("fixed_rate", least).bind(spec)
+    with pytest.raises(MetadataError, match="leaves a block .* bits, and it needs"):
+        Zfp("fixed_rate", least * 0.4).bind(spec)
+    if dtype != "f2":  # which numcodecs does not take
+        codec = Zfpy(mode=2, rate=least * 0.4).bind(spec)  # to read, as streams have their own rate
+        with pytest.raises(CodecError, match="leaves a block .* bits, and it needs"):
+            codec.encode(np.zeros(shape, dtype), spec)
+
+
+@pytest.mark.parametrize("rate", [129, 1e9, 1e300])
+def test_rates_from_which_sizes_overflow_are_refused(rate):
+    with pytest.raises(MetadataError, match="at most 128 bits"):
+        Zfp("fixed_rate", rate)
+    with pytest.raises(MetadataError, match="at most 128 bits"):
+        Zfpy(mode=2, rate=rate)

@@ -223,6 +223,14 @@ def test_sizes_of_elements_that_may_be_missing_are_limited():
     refused(document, "have 1000 bytes where 999 are accepted", element_nbytes=999)
 
 
+@pytest.mark.parametrize(("data_type", "fill_value", "codec"), [("string", "x" * 100, "vlen-utf8"), ("bytes", "AAAA" * 25, "vlen-bytes")])
+def test_what_missing_chunks_read_as_counts_as_their_size(data_type, fill_value, codec):
+    grid = {"name": "regular", "configuration": {"chunk_shape": [10, 10]}}
+    document = ARRAY | {"data_type": data_type, "fill_value": fill_value, "codecs": [codec], "chunk_grid": grid}
+    parse(document, chunk_nbytes=20_000)
+    refused(document, "raise Limits.chunk_nbytes", chunk_nbytes=12_000)
+
+
 def test_data_types_are_limited_in_extent():
     fields = [{"name": str(number), "data_type": "int8"} for number in range(5000)]
     document = {"data_type": {"name": "struct", "configuration": {"fields": fields}}, "fill_value": {each["name"]: 0 for each in fields}}
