@@ -478,7 +478,8 @@ class ShardedChunks:
             for projection in self.extent(selection).chunks.within(unit, layout.grid_shape).projections():
                 patches.setdefault(self._number(projection.coords), []).append((projection, values[projection.out or ...]))
         for number, each in patches.items():
-            encoded = encoded_or_none(self.pipeline.whole, patched(self.pipeline, parts[number], each))
+            with about(each[0][0].coords):
+                encoded = encoded_or_none(self.pipeline.whole, patched(self.pipeline, parts[number], each))
             # an uncompressed chunk shares memory with what will be overwritten or belongs to the caller
             parts[number] = encoded if encoded is None or self.pipeline.compressed else bytes(encoded)
         return None if all(part is None for part in parts) else layout.join(parts)

@@ -210,8 +210,15 @@ def exists_error(path: str) -> NodeExistsError:
 
 async def put(store: WritableStore, path: str, serialized: Mapping[str, bytes]) -> None:
     """Store the documents of a node, one after the other."""
+    for name in left_behind(serialized):
+        await store.erase(key_of(path, name))
     for name, document in serialized.items():
         await store.set(key_of(path, name), document)
+
+
+def left_behind(serialized: Mapping[str, bytes]) -> list[str]:
+    """What a node with these documents does not have, and a creation that never came to its end may have left in its place."""
+    return [".zattrs"] if serialized.keys() & {".zarray", ".zgroup"} and ".zattrs" not in serialized else []
 
 
 async def put_new(store: WritableStore, path: str, serialized: Mapping[str, bytes]) -> bool:
@@ -221,6 +228,8 @@ async def put_new(store: WritableStore, path: str, serialized: Mapping[str, byte
         await put(store, path, serialized)
         return True
     *first, last = serialized  # the one that makes the node exist
+    for name in left_behind(serialized):
+        await store.erase(key_of(path, name))
     await put(store, path, {name: serialized[name] for name in first})
     try:
         await conditional.set_if(key_of(path, last), serialized[last], None)

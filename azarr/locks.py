@@ -6,47 +6,37 @@ import asyncio
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Hashable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Hashable
+from contextlib import suppress
 from typing import Protocol
 
 
 class Waiter:
-    """Somebody in the queue for a key: a thread, or a task on some loop."""
+    """Somebody in the queue for a key: a task on some loop."""
 
-    __slots__ = ("_event", "_future", "_loop", "granted")
+    __slots__ = ("_future", "_loop", "granted")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.granted = False
         self._loop = loop
-        self._future = None if loop is None else loop.create_future()
-        self._event = threading.Event() if loop is None else None
+        self._future = loop.create_future()
 
     def grant(self) -> bool:
         """Hand over the lock; ``False`` where the waiter's loop is gone."""
-        if self._event is not None:
-            self._event.set()
-        elif self._loop is not None:
-            try:
-                self._loop.call_soon_threadsafe(self._wake)
-            except RuntimeError:
-                return False
+        try:
+            self._loop.call_soon_threadsafe(self._wake)
+        except RuntimeError:
+            return False
         self.granted = True
         return True
 
     def _wake(self) -> None:
-        if self._future is not None and not self._future.done():
+        if not self._future.done():
             self._future.set_result(None)
-
-    def wait_blocking(self) -> None:
-        """Block the thread until the lock is granted."""
-        if self._event is not None:
-            self._event.wait()
 
     async def wait(self) -> None:
         """Wait on the loop until the lock is granted."""
-        if self._future is not None:
-            await self._future
+        await self._future
 
 
 class Caller:
@@ -126,17 +116,6 @@ class KeyedLocks:
             queue.append(Caller(granted))
             return False
 
-    @contextmanager
-    def hold_blocking(self, key: str) -> Iterator[None]:
-        """Hold the lock of ``key`` in a thread."""
-        waiter = self._enter(key, None)
-        if waiter is not None:
-            waiter.wait_blocking()
-        try:
-            yield
-        finally:
-            self.release(key)
-
     def release(self, key: str) -> None:
         """Hand the lock of ``key`` to the next in the queue."""
         for each in self._watchers:
@@ -150,7 +129,7 @@ class KeyedLocks:
                     return
             del self._queues[key]
 
-    def _enter(self, key: str, loop: asyncio.AbstractEventLoop | None) -> Waiter | None:
+    def _enter(self, key: str, loop: asyncio.AbstractEventLoop) -> Waiter | None:
         with self._mutex:
             queue = self._queues.get(key)
             if queue is None:

@@ -23,6 +23,7 @@ from azarr.documents import (
     fetch_documents,
     fetch_documents_blocking,
     hold,
+    left_behind,
     loaded,
     look_above,
     put,
@@ -238,6 +239,8 @@ async def put_one(store: Store, serialized: Mapping[str, Mapping[str, bytes]], e
 
 def put_blocking(store: BlockingStore, path: str, serialized: Mapping[str, bytes]) -> None:
     """Store the documents of a node; for workers."""
+    for name in left_behind(serialized):
+        store.erase_blocking(key_of(path, name))
     for name, document in serialized.items():
         store.set_blocking(key_of(path, name), document)
 

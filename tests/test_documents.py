@@ -319,6 +319,28 @@ async def test_of_two_processes_that_create_a_node_one_succeeds(elsewhere, zarr_
         assert await documents.read(inner, "a", LIMITS) == GroupMetadata(zarr_format)
 
 
+@pytest.mark.parametrize("wrap", [lambda store: store, lambda store: azarr.LatencyStore(store, 0)], ids=["blocking", "awaited"])
+@pytest.mark.parametrize("overwrite", [False, True])
+async def test_attributes_that_a_creation_left_behind_when_it_crashed_are_nobodys(wrap, overwrite):
+    inner = azarr.MemoryStore({".zattrs": b'{"stray": 0}', "a/.zattrs": b'{"stray": 1}', "a/g/.zattrs": b'{"stray": 2}'})
+    store = wrap(inner)
+    group = await azarr.create_group(store, "a/g", zarr_format=2, overwrite=overwrite)
+    assert dict(group.attrs) == dict((await azarr.open_group(store, "a/g", use_consolidated=False)).attrs) == {}
+    assert dict((await azarr.open_group(store, "a")).attrs) == dict((await azarr.open_group(store)).attrs) == {}
+    await inner.set("x/.zattrs", b'{"stray": 3}')
+    await azarr.create_array(store, "x", shape=4, dtype="i4", zarr_format=2, overwrite=overwrite)
+    assert dict((await azarr.open_array(store, "x")).attrs) == {}
+    await inner.set("y/.zattrs", b'{"stray": 4}')
+    await azarr.create_hierarchy(store, {"y": {"shape": 4, "dtype": "i4"}}, zarr_format=2, overwrite=overwrite)
+    assert dict((await azarr.open_array(store, "y")).attrs) == {}
+
+
+async def test_attributes_of_v2_are_left_alone_by_a_node_of_v3_beside_them():
+    store = azarr.MemoryStore({".zgroup": V2_GROUP, ".zattrs": b'{"kept": true}', "a/.zattrs": b'{"kept": true}'})
+    await azarr.create_group(store, "a", zarr_format=3)
+    assert store._values[".zattrs"] == store._values["a/.zattrs"] == b'{"kept": true}'
+
+
 # Attributes
 
 

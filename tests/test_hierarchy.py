@@ -81,7 +81,7 @@ async def test_a_file_url_of_another_machine_is_refused():
         await azarr.open("file://server/share")
 
 
-@pytest.mark.parametrize("location", [None, 7, b"path", object()], ids=repr)
+@pytest.mark.parametrize("location", [None, 7, b"path", object()], ids=["none", "number", "bytes", "object"])
 async def test_what_is_no_location_is_refused(location):
     with pytest.raises(StoreError, match="expected a path, a URL or a store"):
         await azarr.open(location)

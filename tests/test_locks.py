@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
 import pytest
 
@@ -31,6 +31,18 @@ class Inside:
     def leave(self) -> None:
         self.who.pop()
         self.count += 1
+
+
+@contextmanager
+def held(locks, key):
+    """Holds a lock in a thread, as workers do, save that they do not wait."""
+    granted = threading.Event()
+    if not locks.acquire_or_call(key, granted.set):
+        assert granted.wait(PATIENCE)
+    try:
+        yield
+    finally:
+        locks.release(key)
 
 
 @pytest.fixture
@@ -64,7 +76,7 @@ def test_threads_exclude_each_other(locks):
 
     def work(number):
         for _ in range(200):
-            with locks.hold_blocking("k"):
+            with held(locks, "k"):
                 inside.enter(number)
                 inside.leave()
 
@@ -96,7 +108,7 @@ def test_threads_and_tasks_of_several_loops_exclude_each_other(locks):
     def thread(who):
         start.wait(PATIENCE)
         for _ in range(200):
-            with locks.hold_blocking("k"):
+            with held(locks, "k"):
                 inside.enter(who)
                 inside.leave()
 
@@ -111,7 +123,7 @@ def test_threads_and_tasks_of_several_loops_exclude_each_other(locks):
 
 async def test_other_keys_do_not_wait(locks, complaints):
     async with locks.hold("a"), locks.hold("b"):
-        with locks.hold_blocking("c"):
+        with held(locks, "c"):
             assert locks._queues.keys() == {"a", "b", "c"}
 
 
@@ -119,7 +131,7 @@ async def test_first_come_first_served(locks, complaints):
     order, threads = [], []
 
     def thread(number):
-        with locks.hold_blocking("k"):
+        with held(locks, "k"):
             order.append(number)
 
     async def task(number):
@@ -166,7 +178,7 @@ async def test_an_error_inside_gives_the_lock_back(locks, complaints):
             async with locks.hold("k"):
                 raise error
         assert caught.value is error
-        with pytest.raises(ValueError), locks.hold_blocking("k"):
+        with pytest.raises(ValueError), held(locks, "k"):
             raise error
 
 
@@ -269,10 +281,10 @@ def test_one_whose_loop_is_closed_while_it_waits_is_passed_over(locks):
     order = []
 
     def thread():
-        with locks.hold_blocking("k"):
+        with held(locks, "k"):
             order.append("thread")
 
-    with locks.hold_blocking("k"):
+    with held(locks, "k"):
         loop, task = closed_loop_with(enter_and_stay(locks))
         assert len(locks._queues["k"]) == 1
         loop.close()
@@ -287,7 +299,7 @@ def test_one_whose_loop_is_closed_while_it_waits_is_passed_over(locks):
 
 
 def test_one_whose_loop_is_closed_when_the_lock_is_handed_to_it_does_not_keep_it(locks):
-    with locks.hold_blocking("k"):
+    with held(locks, "k"):
         loop, task = closed_loop_with(enter_and_stay(locks))
     assert locks._queues.keys() == {"k"}  # handed over, but the loop does not turn any more
     loop.close()
@@ -297,7 +309,7 @@ def test_one_whose_loop_is_closed_when_the_lock_is_handed_to_it_does_not_keep_it
 
 
 def test_one_that_is_thrown_away_while_it_waits_is_passed_over(locks):
-    with locks.hold_blocking("k"):
+    with held(locks, "k"):
         loop, task = closed_loop_with(enter_and_stay(locks))
         loop.close()
         del task
@@ -319,7 +331,7 @@ def test_nothing_is_kept_of_a_million_keys(locks):
         for number in range(10_000):
             async with locks.hold(f"c/{number}"):
                 pass
-            with locks.hold_blocking(f"c/{number}"):
+            with held(locks, f"c/{number}"):
                 pass
         assert locks._queues == {}
 
