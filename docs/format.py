@@ -42,6 +42,7 @@ LIMITS = {
     "ndim": "dimensions of an array: one less than NumPy has, which is 31 before its version 2",
     "element_nbytes": "bytes of one element of a fixed size, and so of the fill value",
     "chunk_nbytes": "bytes of one decoded chunk",
+    "expansion": "bytes that a compressed byte may decode to where elements vary in length",
 }
 
 V2_ONLY = {"numcodecs.vlen-array"}
