@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterable, Awaitable, Callable, Generator, Iterable, Mapping
+from collections.abc import AsyncIterable, Awaitable, Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import reduce
 from types import MappingProxyType
-from typing import Any, Never, SupportsIndex, Unpack, cast
+from typing import Any, NamedTuple, Never, SupportsIndex, Unpack, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from azarr import documents
+from azarr import appending, documents, extents, resizing
 from azarr.cached_reading import read_cached
 from azarr.chunk_grids import RectilinearGrid, RegularGrid
 from azarr.chunk_lengths import ChunkLengths, count_of, start_of
@@ -27,7 +27,18 @@ from azarr.errors import SelectionError, StoreError, WriteError
 from azarr.ingest import WriteOptions, WriteReport, write_stream
 from azarr.metadata.model import ArrayMetadata
 from azarr.reading import read
-from azarr.selection import AnySelection, BasicKey, Index, OuterKey, PointKey, PointSelection, Positions, Selection, as_planned
+from azarr.selection import (
+    AnySelection,
+    BasicKey,
+    Index,
+    OuterKey,
+    PointKey,
+    PointSelection,
+    Positions,
+    Selection,
+    as_planned,
+    lies_within,
+)
 from azarr.slices import SliceOptions, SliceStream, planes_of, stream_slices
 from azarr.stores.base import ReadableStore, WritableStore
 from azarr.stream import ChunkStream
@@ -43,12 +54,24 @@ class ArrayView:
     belongs to no event loop; each operation runs on the loop it is awaited on.
     """
 
-    __slots__ = ("_array", "_field", "_selection")
+    __slots__ = ("_array", "_field", "_selected", "_shape")
 
     def __init__(self, array: AsyncArray, selection: AnySelection, field: tuple[str, ...] = ()) -> None:
         self._array = array
-        self._selection = selection
         self._field = field
+        self._selected = selection
+        self._shape = array.shape
+
+    @property
+    def _selection(self) -> AnySelection:
+        return self._selected
+
+    def located(self) -> tuple[ChunkSource, AnySelection]:
+        """Where the chunks are and what of them is selected; ``SelectionError`` where the array has become too small for it."""
+        source, whole = self.array.located()
+        if whole.shape != self._shape and not lies_within(self._selected, whole.shape):
+            raise SelectionError(f"the array has been resized to {whole.shape}, and this view of it reaches further: select again")
+        return source.of_field(self._field) if self._field else source, self._selected
 
     def __repr__(self) -> str:
         field = "".join(f"[{name!r}]" for name in self._field)
@@ -82,10 +105,6 @@ class ArrayView:
     @property
     def _data_type(self) -> DataType:
         return reduce(field_of, self._field, self.array.metadata.data_type)
-
-    @property
-    def _source(self) -> ChunkSource:
-        return self.array.source.of_field(self._field) if self._field else self.array.source
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -180,7 +199,7 @@ class ArrayView:
             WriteError: ``out`` does not fit.
 
         """
-        selection = self._selection
+        source, selection = self.located()
         if out is None:
             target = np.empty(selection.shape, self.dtype)
         else:
@@ -189,9 +208,9 @@ class ArrayView:
         full = as_planned(target, selection)
         engine = self.array.engine
         if engine.cache is None:
-            await read(self._source, selection.forward(), full, engine)
+            await read(source, selection.forward(), full, engine)
         else:
-            await read_cached(self._source, selection.forward(), full, engine, engine.cache)
+            await read_cached(source, selection.forward(), full, engine, engine.cache)
         if isinstance(selection, PointSelection) and not np.may_share_memory(full, target):
             target[...] = full.reshape(selection.shape)  # points were read one after the other, aside from a target with other strides
         return target
@@ -207,15 +226,18 @@ class ArrayView:
             StoreError: The store failed, or is read-only. Each chunk is then the old or the new one.
 
         """
-        if not isinstance(self.array.store, WritableStore):
-            raise StoreError(f"{self.array.store!r} cannot be written to")
-        engine, selection = self.array.engine, self._selection
+        self._expect_writable()
+        engine, (source, selection) = self.array.engine, self.located()
         data_type = self._data_type
         if isinstance(value, np.ndarray) and value.dtype == self.dtype and value.dtype != object:
             values = conform(value, data_type, selection.shape)
         else:
             values = await engine.call(conform, value, data_type, selection.shape)
-        await write(self._source, selection.forward(), as_planned(values, selection), engine)
+        await write(source, selection.forward(), as_planned(values, selection), engine)
+
+    def _expect_writable(self) -> None:
+        if not isinstance(self.array.store, WritableStore):
+            raise StoreError(f"{self.array.store!r} cannot be written to")
 
     def stream_chunks(self, **options: Unpack[StreamOptions]) -> ChunkStream:
         """The chunks that this view meets, one decoded ``Chunk`` after the other, for ``async for``; nothing is read before.
@@ -243,7 +265,7 @@ class ArrayView:
                 have parts of several blocks, which are streamed one after the other, each in order.
 
         """
-        return stream_chunks(self._source, self._selection, self.array.engine, options)
+        return stream_chunks(*self.located(), self.array.engine, options)
 
     def stream_slices(
         self,
@@ -286,7 +308,7 @@ class ArrayView:
         def read(key: slice | Positions) -> Awaitable[Array]:
             return self.oindex[(*(slice(None),) * planes.axis, key)].read()
 
-        return stream_slices(self._source, self._selection, self.array.engine, planes, read, self.dtype, options)
+        return stream_slices(*self.located(), self.array.engine, planes, read, self.dtype, options)
 
     def map_chunks(self, function: Callable[[Any], Any], **options: Unpack[StreamOptions]) -> ChunkStream:
         """As ``stream_chunks``, but what ``function`` makes of the data of a chunk stands for the data.
@@ -297,7 +319,7 @@ class ArrayView:
         """
         if not callable(function):
             raise TypeError(f"map_chunks needs a function of a chunk's data, not {function!r:.60}")
-        return stream_chunks(self._source, self._selection, self.array.engine, options, function)
+        return stream_chunks(*self.located(), self.array.engine, options, function)
 
     async def write_stream(self, source: AsyncIterable[Any] | Iterable[Any], **options: Unpack[WriteOptions]) -> WriteReport:
         """Store the items of ``source`` as they come, and answer what has become of them; ``source`` is closed in any case.
@@ -340,23 +362,48 @@ class ArrayView:
         """
         array = self.array
         metadata = replace(array.metadata, data_type=self._data_type)
-        return await write_stream(self._source, self._selection, array.path, metadata, array.engine, source, options)
+        return await write_stream(*self.located(), array.path, metadata, array.engine, source, options)
 
 
 class AsyncArray(ArrayView):
     """An array in a store: its metadata, and its elements to read, write and stream. Open one with ``azarr.open_array``."""
 
-    __slots__ = ("_engine", "metadata", "path", "source", "store")
+    __slots__ = ("_engine", "_state", "path", "store")
 
     def __init__(self, store: ReadableStore, path: str, metadata: ArrayMetadata, engine: Engine | None = None) -> None:
         # not through ArrayView.__init__: an array that refers to itself would wait for the garbage collector
-        self._selection: AnySelection = Selection.whole(metadata.shape)
         self._field = ()
         self.store = store
         self.path = path
-        self.metadata = metadata
-        self.source = chunk_source(store, path, metadata, engine.limits if engine else Limits())
         self._engine = engine
+        self._take(metadata)
+
+    def _take(self, metadata: documents.Metadata) -> None:
+        """Be what ``metadata`` says; in one step, so that nothing ever works with half of it."""
+        if isinstance(metadata, ArrayMetadata):
+            self._state = State(metadata, self._source_of(metadata), Selection.whole(metadata.shape))
+
+    def _source_of(self, metadata: ArrayMetadata) -> ChunkSource:
+        return chunk_source(self.store, self.path, metadata, self._engine.limits if self._engine else Limits())
+
+    @property
+    def metadata(self) -> ArrayMetadata:
+        """What the array's metadata document said when it was last read or written through this object."""
+        return self._state.metadata
+
+    @property
+    def source(self) -> ChunkSource:
+        """Where the chunks are."""
+        return self._state.source
+
+    @property
+    def _selection(self) -> AnySelection:
+        return self._state.selection
+
+    def located(self) -> tuple[ChunkSource, AnySelection]:
+        """As a view's, of one moment."""
+        state = self._state
+        return state.source, state.selection
 
     def __repr__(self) -> str:
         shards = f" shards={self.shards}" if self.shards else ""
@@ -429,9 +476,55 @@ class AsyncArray(ArrayView):
         """Delete the stored attributes of these names; fine where there are none."""
         self._take(await documents.delete_attributes(self._observed, self.path, names, self.engine.limits, self.metadata))
 
-    def _take(self, updated: documents.Metadata) -> None:
-        if isinstance(updated, ArrayMetadata):
-            self.metadata = updated
+    async def refresh(self) -> None:
+        """Read the metadata again, to see what others have changed: the shape, the attributes. ``NodeNotFoundError`` where it is gone."""
+        await extents.refresh(self._place, self.metadata, self._take)
+
+    async def resize(self, shape: Sequence[SupportsIndex] | SupportsIndex) -> None:
+        """Give the array another ``shape`` with as many dimensions; what it gains reads as fill value, and what it loses is erased.
+
+        The new shape is stored first, then chunks outside of it are erased and the part of others that lies outside is filled. Views keep
+        what they have selected, and refuse to be read or written where that is no longer there. Other objects for this array see the new
+        shape once they are refreshed; until then, they must not write to what has been cut off. Resizing and appending take turns, in this
+        process, and in several as docs/concurrent-writers.md says.
+
+        Raises:
+            WriteError: The shape is none, or has another number of dimensions.
+            NodeNotFoundError: The array is not there any more.
+            StoreError: The store failed, or is read-only. The array may have its new shape, and something left outside of it.
+
+        """
+        self._expect_writable()
+        await resizing.resize(self._place, self.metadata, resizing.checked_shape(shape, self.ndim), self._take)
+
+    async def append(self, data: object, axis: SupportsIndex = 0) -> tuple[slice, ...]:
+        """Make the array longer along ``axis`` by ``data``; the region where they are now: ``array[region]``.
+
+        The data need the array's number of dimensions, and its lengths along all other axes. They are stored first, then the new shape, so
+        that nobody sees one without the other. Any number of tasks, threads and objects may append at once, and several processes as
+        docs/concurrent-writers.md says: nothing is lost, and each append is in one piece. Small ones that wait are stored together.
+
+        Raises:
+            WriteError: The data do not fit; nothing has been written.
+            NodeNotFoundError: The array is not there any more.
+            StoreError: The store failed, or is read-only. The shape is as it was, unless the store failed just after it was stored. What
+                lies behind the end is overwritten by the next append. So it is when an append is cancelled.
+
+        """
+        self._expect_writable()
+        return await appending.append(self._place, self.metadata, data, axis, self._take)
+
+    @property
+    def _place(self) -> extents.Place:
+        return extents.Place(self.store, self.path, self.engine, self._source_of)
+
+
+class State(NamedTuple):
+    """What changes together when an array is resized."""
+
+    metadata: ArrayMetadata
+    source: ChunkSource
+    selection: Selection
 
 
 class OuterIndexer:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, TypeAlias, cast
 
-from azarr.chunk_lengths import ChunkLengths, count_of, parse_chunk_lengths, start_of
+from azarr.chunk_lengths import ChunkLengths, count_of, lengthened, parse_chunk_lengths, start_of
 from azarr.errors import MetadataError, UnknownExtensionError
 from azarr.types import JSON, Coords
 
@@ -49,6 +49,10 @@ class RegularGrid:
             slice(index * chunk, min(index * chunk + chunk, length))
             for index, chunk, length in zip(coords, self.chunk_shape, self.shape, strict=True)
         )
+
+    def resized(self, shape: tuple[int, ...]) -> RegularGrid:
+        """The grid of an array of another ``shape``."""
+        return RegularGrid(shape, self.chunk_shape)
 
     def shapes(self) -> Iterator[tuple[int, ...]]:
         """The shapes that chunks have."""
@@ -101,6 +105,10 @@ class RectilinearGrid:
         """The part of the array that the chunk at ``coords`` holds, cut at the array's edge."""
         pairs = zip(map(start_of, coords, self.chunk_lengths), self.chunk_shape_at(coords), self.shape, strict=True)
         return tuple(slice(min(start, length), min(start + chunk, length)) for start, chunk, length in pairs)
+
+    def resized(self, shape: tuple[int, ...]) -> RectilinearGrid:
+        """The grid of an array of another ``shape``; where it is longer than all chunks, by more chunks of the last length."""
+        return RectilinearGrid(shape, tuple(map(lengthened, self.chunk_lengths, shape)))
 
     def shapes(self) -> Iterator[tuple[int, ...]]:
         """Shapes that chunks have: the largest, and for each dimension all lengths that there are along it."""

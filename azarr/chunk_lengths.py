@@ -197,3 +197,10 @@ def places_of(positions: Numbers, lengths: int | ChunkLengths) -> Numbers:
 def start_of(place: int, lengths: int | ChunkLengths) -> int:
     """Where the chunk ``place`` begins."""
     return place * lengths if isinstance(lengths, int) else lengths.start(place)
+
+
+def lengthened(lengths: int | ChunkLengths, length: int) -> int | ChunkLengths:
+    """Lengths of chunks for a dimension of ``length``: the same, and as many more of the last one as it takes."""
+    if isinstance(lengths, int) or lengths.total >= length:
+        return lengths
+    return ChunkLengths([*lengths.runs(), (lengths[-1], -(-(length - lengths.total) // lengths[-1]))])

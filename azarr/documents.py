@@ -8,6 +8,7 @@ from functools import partial
 from typing import Literal, NamedTuple, TypeAlias
 
 from azarr.catalog import REQUESTS, Catalog, WriteThrough
+from azarr.claims import claim_of
 from azarr.errors import MetadataError, NodeExistsError, NodeNotFoundError, PreconditionFailedError, StoreError
 from azarr.locks import Hold, locks_of
 from azarr.metadata import v2, v3
@@ -288,23 +289,37 @@ async def create_groups(store: Store, paths: Iterable[str], zarr_format: ZarrFor
 # Changing
 
 
-async def change(store: ReadableStore, path: str, name: str, edit: Edit, limits: Limits, own: Metadata) -> Metadata:
+async def change(
+    store: ReadableStore,
+    path: str,
+    name: str,
+    edit: Edit,
+    limits: Limits,
+    own: Metadata,
+    *,
+    claim: Callable[[Buffer | None], bytes] = claim_of,
+    stored: Callable[[Metadata], None] = lambda _: None,
+) -> Metadata:
     """The node's metadata after its document ``name`` has become what ``edit`` makes of it; others lose nothing by it.
 
-    Raises ``NodeNotFoundError`` where there is no node of the format of ``own`` any more.
+    ``claim`` answers the claim that the document is to carry afterwards, by default the one that it carried. ``stored`` is called as soon
+    as the document is stored, in the order in which that is done in this process. Raises ``NodeNotFoundError`` where there is no node of
+    the format of ``own`` any more, and ``MetadataError`` where it would not be legal any more.
     """
     if not isinstance(store, WritableStore):
         raise StoreError(f"{store!r} cannot be written to")
+    gone = NodeNotFoundError(f"there is no node of Zarr v{own.zarr_format} at {path or '/'!r} in {store!r} any more", path=path)
     through = WriteThrough(store, own.zarr_format, limits)
     rest = [each for each in names_of(own.zarr_format) if each != name]
     changed: Documents = {}
+    metadata: Metadata | None = None
 
     async def edited(old: Buffer | None) -> bytes | None:
-        nonlocal changed
+        nonlocal changed, metadata
         documents = loaded({**others, name: old}, path, limits)
         metadata = None if documents is None else parse_node(documents, path, limits)
         if documents is None or metadata is None:
-            raise NodeNotFoundError(f"there is no node of Zarr v{own.zarr_format} at {path or '/'!r} in {store!r} any more", path=path)
+            raise gone
         members = edit(metadata, documents.get(name, {}))
         document = v3.dump(members, name) if members else None
         if document is not None and len(document) > limits.metadata_nbytes:
@@ -314,15 +329,18 @@ async def change(store: ReadableStore, path: str, name: str, edit: Edit, limits:
         changed = {each: value for each, value in documents.items() if each != name}
         if document is not None:
             changed = {**changed, name: json.loads(document)}
-        return document
+        metadata = parse_node(changed, path, limits)
+        return None if document is None else document + claim(old)
 
     async with hold(store, path):
         others = dict(zip(rest, await fetch(store, path, rest, limits), strict=True))
         await rewrite(store, key_of(path, name), edited, part=limits.document)
+        if metadata is None:
+            raise gone
+        stored(metadata)
         again = partial(fetch_documents, store, path, limits, own.zarr_format)
         await through.apply({path: changed}, held=[path], own=path if ".zgroup" in changed else None, again=again)
-    metadata = parse_node(changed, path, limits)
-    return own if metadata is None else metadata
+    return metadata
 
 
 async def change_attributes(

@@ -164,14 +164,14 @@ class Hold:
         self._locks.release(self._key)
 
 
-_locks: weakref.WeakValueDictionary[Hashable, KeyedLocks] = weakref.WeakValueDictionary()
-_locks_mutex = threading.Lock()
-
-
 def identity_of(store: object) -> Hashable:
-    """What stores of the same data have in common; without an ``identity`` of its own, a store has nothing in common with others."""
+    """What stores have in common that hold the same data; a store that says nothing of it is alone."""
     identity: Hashable = getattr(store, "identity", None) or ("object", id(store))
     return identity
+
+
+_locks: weakref.WeakValueDictionary[Hashable, KeyedLocks] = weakref.WeakValueDictionary()
+_locks_mutex = threading.Lock()
 
 
 def locks_of(store: object) -> KeyedLocks:

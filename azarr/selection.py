@@ -212,6 +212,20 @@ def as_planned(values: Array, selection: AnySelection) -> Array:
     return np.flip(full, selection.reversed) if selection.reversed else full  # flipping nothing makes a scalar of a scalar array
 
 
+def lies_within(selection: AnySelection, shape: tuple[int, ...]) -> bool:
+    """Whether an array of ``shape`` has everything that is selected."""
+    if not selection.size:
+        return True
+    if isinstance(selection, PointSelection):
+        return all(int(each.max()) < length for each, length in zip(selection.coords, shape, strict=True))
+    return all(
+        int(axis.indices.max()) < length
+        if isinstance(axis, IndexSelection)
+        else max(axis.start, axis.start + (axis.length - 1) * axis.step) < length
+        for axis, length in zip(selection.axes, shape, strict=True)
+    )
+
+
 def expand(key: Any, ndim: int) -> list[Any]:
     """One index for each of ``ndim`` axes: the ellipsis written out, or whole axes added at the end."""
     items = list(key) if isinstance(key, tuple) else [key]

@@ -7,10 +7,10 @@ is written: somebody else may have made the array longer meanwhile, and filled w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -27,6 +27,9 @@ from azarr.selection import AnySelection
 from azarr.telemetry import WriteEvent
 from azarr.types import Array, Buffer, Coords, element_nbytes
 from azarr.window import TaskRunner, Window
+
+Guard: TypeAlias = Callable[[], None]
+"""Raises where what is about to be written must not be written any more."""
 
 
 class Unit(NamedTuple):
@@ -50,8 +53,12 @@ def unit_of(projection: Projection, selection: AnySelection, values: Array) -> U
     return Unit(projection.coords, (Piece(projection, selection, values),), projection.covers, projection.full)
 
 
-async def write(source: ChunkSource, selection: AnySelection, values: Array, engine: Engine) -> None:
-    """Store ``values`` (every axis of the array, dropped ones with length 1, the array's data type) where ``selection`` says."""
+async def write(source: ChunkSource, selection: AnySelection, values: Array, engine: Engine, guard: Guard | None = None) -> None:
+    """Store ``values`` (every axis of the array, dropped ones with length 1, the array's data type) where ``selection`` says.
+
+    With a ``guard``, which only stores that are awaited take, everything is written on condition that it is what it was before the guard
+    was asked.
+    """
     source, locks = source.operation(engine.telemetry), locks_of(source.store)
     with telling(source.observer, WriteEvent, nbytes=values.size * element_nbytes(source.pipeline.spec.dtype)):
         if source.blocking:
@@ -59,7 +66,7 @@ async def write(source: ChunkSource, selection: AnySelection, values: Array, eng
             return
 
         async def write_one(unit: Projection) -> None:
-            await write_unit(source, locks, unit_of(unit, selection, values), engine)
+            await write_unit(source, locks, unit_of(unit, selection, values), engine, guard)
 
         nbytes = replace(source.pipeline.spec, shape=source.unit_shape).nbytes
         await Window(source.extent(selection).units.projections(), TaskRunner(write_one), engine.window(nbytes)).drain()
@@ -95,16 +102,18 @@ def write_held_unit(source: ChunkSource, unit: Unit) -> None:
             store.set_blocking(key, new)
 
 
-async def write_unit(source: ChunkSource, locks: KeyedLocks, unit: Unit, engine: Engine) -> None:
+async def write_unit(source: ChunkSource, locks: KeyedLocks, unit: Unit, engine: Engine, guard: Guard | None = None) -> None:
     """Write one unit, with the requests on the loop and the codecs in a worker."""
     key, store, requests, unit = source.key(unit.coords), source.store, engine.requests(), unit.kept_by(source)
 
     async def change(old: Buffer | None) -> Buffer | None:
+        if guard is not None:
+            guard()
         return await engine.call(updated, source, unit, old)
 
     async with locks.hold(key):
         with chunk_write(source, unit.coords):
-            if not unit.full:
+            if not unit.full or guard is not None:
                 await rewrite(store, key, change, requests=requests, probably_absent=unit.covers)
                 return
             new = await change(None)

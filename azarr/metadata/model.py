@@ -58,7 +58,7 @@ class ArrayMetadata:
 
     def with_shape(self, shape: tuple[int, ...]) -> Self:
         """The same metadata for an array of another ``shape`` and as many dimensions."""
-        return replace(self, shape=shape, chunk_grid=replace(self.chunk_grid, shape=shape))
+        return replace(self, shape=shape, chunk_grid=self.chunk_grid.resized(shape))
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ArrayMetadata):

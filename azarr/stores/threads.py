@@ -1,4 +1,4 @@
-"""Blocking calls of stores, made in threads."""
+"""Blocking calls of stores, made in threads; and waiting for what cannot be given up halfway."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ T = TypeVar("T")
 
 async def to_its_end(call: Callable[..., T], *args: object) -> T:
     """The answer of ``call`` from a worker thread. A caller that is cancelled goes only when the thread is done."""
-    job = asyncio.get_running_loop().run_in_executor(None, call, *args)
+    return await ended(asyncio.get_running_loop().run_in_executor(None, call, *args))
+
+
+async def ended(job: asyncio.Future[T]) -> T:
+    """The outcome of ``job``, which nobody else cancels. A caller that is cancelled goes only when the job is done."""
     cancelled = None
     while not job.done():
         try:
@@ -19,5 +23,5 @@ async def to_its_end(call: Callable[..., T], *args: object) -> T:
         except asyncio.CancelledError as error:
             cancelled = error
     if cancelled is not None:
-        raise cancelled from job.exception()
+        raise cancelled from None if job.cancelled() else job.exception()
     return job.result()
