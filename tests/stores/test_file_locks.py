@@ -32,12 +32,23 @@ def files(store):
     return sorted(str(path.relative_to(store.root)) for path in Path(store.root).rglob("*"))
 
 
-def started(code, *args):
-    """A process that has said that it is ready."""
-    process = subprocess.Popen([sys.executable, "-c", code, *map(str, args)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
-    return process
+@pytest.fixture
+def started():
+    """Starts a process and waits until it says that it is ready; none outlives the test."""
+    processes = []
+
+    def start(code, *args):
+        command = [sys.executable, "-c", code, *map(str, args)]
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        processes.append(process)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        return process
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate(timeout=PATIENCE)
 
 
 def finished(processes):
@@ -89,7 +100,7 @@ def go(processes):
 
 
 @pytest.mark.slow
-def test_processes_that_change_one_value_lose_nothing(store):
+def test_processes_that_change_one_value_lose_nothing(store, started):
     processes = [started(code, store.root, number % 2, 300) for number, code in enumerate([COUNT, COUNT, COUNT_IF])]
     go(processes)
     assert finished(processes) == [0, 0, 0]
@@ -129,7 +140,7 @@ for _ in range(int(sys.argv[2])):
 
 
 @pytest.mark.slow
-def test_a_value_that_is_written_as_a_whole_is_not_lost_to_one_who_changes_it(store):
+def test_a_value_that_is_written_as_a_whole_is_not_lost_to_one_who_changes_it(store, started):
     store.set_blocking("k", b"0 0")
     processes = [started(WHOLE, store.root, 1500), started(PART, store.root, 1500)]
     go(processes)
@@ -163,7 +174,7 @@ asyncio.run(main())
 """
 
 
-def test_a_process_that_is_killed_leaves_no_lock(store):
+def test_a_process_that_is_killed_leaves_no_lock(store, started):
     store.set_blocking("k", b"old")
     holder = started(HOLD, store.root)
     result = []
@@ -177,7 +188,7 @@ def test_a_process_that_is_killed_leaves_no_lock(store):
     assert files(store) == ["k"]
 
 
-async def test_a_process_that_is_killed_leaves_no_lock_of_a_folder(store):
+async def test_a_process_that_is_killed_leaves_no_lock_of_a_folder(store, started):
     store.set_blocking("k", b"old")
     holder = started(HOLD_FOLDER, store.root)
 
