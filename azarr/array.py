@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from azarr import appending, documents, extents, resizing
+from azarr.array_locks import ArrayLocks, array_locks_of
 from azarr.cached_reading import read_cached
 from azarr.chunk_grids import RectilinearGrid, RegularGrid
 from azarr.chunk_lengths import ChunkLengths, count_of, start_of
@@ -454,6 +455,21 @@ class AsyncArray(ArrayView):
     def dimension_names(self) -> tuple[str | None, ...] | None:
         """The names of the axes, where they have any."""
         return self.metadata.dimension_names
+
+    @property
+    def locks(self) -> ArrayLocks:
+        """Locks for application code, shared by all objects for this array in this process; azarr takes none of them itself.
+
+        ::
+
+            async with array.locks.read():  # with other readers
+                before, after = await array[0], await array[-1]
+            async with array.locks.write():  # alone
+                await array.write(await array * 2)
+
+        First come, first served. They do not nest: who holds one must not ask for another one of the same array.
+        """
+        return array_locks_of(self.store, self.path)
 
     @property
     def attrs(self) -> Mapping[str, JSON]:

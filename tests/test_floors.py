@@ -44,6 +44,7 @@ FLOORS = {
     "azarr.cached_reading": 3,
     "azarr.chunk_cache": 3,
     "azarr.appending": 3,
+    "azarr.array_locks": 3,
     "azarr.claims": 3,
     "azarr.extents": 3,
     "azarr.resizing": 3,
