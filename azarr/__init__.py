@@ -36,10 +36,12 @@ from azarr.handover import Producer
 from azarr.hierarchy import create_array, create_group, create_hierarchy, open, open_array, open_group
 from azarr.ingest import WriteOptions, WriteReport
 from azarr.registry import Registration
+from azarr.retry import RetryPolicy
 from azarr.slices import Slice, SliceOptions, SliceStream
 from azarr.stores.latency import LatencyStore
 from azarr.stores.local import LocalStore
 from azarr.stores.memory import MemoryStore
+from azarr.stores.retrying import RetryingStore
 from azarr.stores.urls import register_store
 from azarr.stream import ChunkStream, StreamStats
 from azarr.streaming import StreamOptions
@@ -77,6 +79,8 @@ __all__ = [
     "Producer",
     "Registration",
     "RegistrationError",
+    "RetryPolicy",
+    "RetryingStore",
     "SelectionError",
     "Slice",
     "SliceOptions",

@@ -30,8 +30,9 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable
+from contextvars import ContextVar
 from dataclasses import KW_ONLY, dataclass
-from typing import Any, ClassVar, Concatenate, Literal, ParamSpec, Self, TypeAlias, cast
+from typing import Any, ClassVar, Concatenate, Literal, NamedTuple, ParamSpec, Self, TypeAlias, cast
 
 from azarr.types import Coords
 
@@ -368,3 +369,18 @@ def error_type(error: BaseException) -> str:
     """The full name of the type of ``error``."""
     kind = type(error)
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+class Listener(NamedTuple):
+    """Who hears of what happens below a request to a store: for which node it is, and to what kind of store."""
+
+    telemetry: Telemetry
+    path: str | None
+    store: str
+
+
+listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
+"""Whom stores tell of the attempts that a request takes, in the task that makes it; ``None`` where nobody listens."""
+
+counter: ContextVar[list[int] | None] = ContextVar("counter", default=None)
+"""Where stores count the attempts after the first, in the task that makes the request; its first item is the number."""

@@ -18,6 +18,7 @@ FLOORS = {
     "azarr.plugins": 0,
     "azarr.registry": 0,
     "azarr.telemetry": 0,
+    "azarr.retry": 0,
     "azarr.data_types": 1,
     "azarr.selection": 1,
     "azarr.axis_plans": 1,

@@ -42,6 +42,8 @@ NAMES = [
     "Producer",
     "Registration",
     "RegistrationError",
+    "RetryPolicy",
+    "RetryingStore",
     "SelectionError",
     "Slice",
     "SliceOptions",

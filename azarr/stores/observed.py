@@ -21,7 +21,7 @@ from azarr.stores.base import (
     Versioned,
     WritableStore,
 )
-from azarr.telemetry import Span, StoreRequestEvent, Telemetry
+from azarr.telemetry import Listener, Span, StoreRequestEvent, Telemetry, listener
 from azarr.types import Buffer, Listing
 
 
@@ -70,11 +70,21 @@ class Observed:
     def _request(self, operation: str, key: str, nbytes: int = 0) -> Iterator[None]:
         span = self._begin(operation, key)
         try:
-            yield
+            with self._listening():
+                yield
         except BaseException as error:
             span.fail(error)
             raise
         span.stop(nbytes=nbytes)
+
+    @contextmanager
+    def _listening(self) -> Iterator[None]:
+        """Have the store tell the attempts that its requests take."""
+        token = listener.set(Listener(self._telemetry, self._path, self._kind))
+        try:
+            yield
+        finally:
+            listener.reset(token)
 
 
 class ObservedReads(Observed):
@@ -83,7 +93,8 @@ class ObservedReads(Observed):
     async def get(self, key: str, byte_range: Request = None) -> Buffer | None:
         span = self._begin("get", key)
         try:
-            value: Buffer | None = await self._store.get(key, byte_range)
+            with self._listening():
+                value: Buffer | None = await self._store.get(key, byte_range)
         except BaseException as error:
             span.fail(error)
             raise
@@ -115,7 +126,11 @@ class ObservedListing(Observed):
         span, seconds, begun = self._begin("list_prefix", prefix), 0.0, time.perf_counter()
         keys = self._store.list_prefix(prefix)
         try:
-            async for key in keys:
+            while True:
+                with self._listening():
+                    key = await anext(keys, None)
+                if key is None:
+                    break
                 seconds += time.perf_counter() - begun
                 yield key
                 begun = time.perf_counter()
@@ -224,7 +239,8 @@ class ObservedConditions(Observed):
     async def get_versioned(self, key: str, byte_range: Request = None) -> Versioned:
         span = self._begin("get", key)
         try:
-            found: Versioned = await self._store.get_versioned(key, byte_range)
+            with self._listening():
+                found: Versioned = await self._store.get_versioned(key, byte_range)
         except BaseException as error:
             span.fail(error)
             raise

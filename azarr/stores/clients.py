@@ -1,0 +1,84 @@
+"""Clients of servers: one for every event loop that uses a store, opened when it is first needed and closed with the loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, suppress
+from typing import Generic, TypeVar
+
+from azarr.errors import StoreError
+
+ClientT = TypeVar("ClientT")
+
+
+class LoopClient(Generic[ClientT]):
+    """The client of one loop, which whoever comes first opens while the others wait."""
+
+    __slots__ = ("client", "lifetime", "opening")
+
+    def __init__(self) -> None:
+        self.client: ClientT | None = None
+        self.lifetime: AsyncGenerator[ClientT, None] | None = None
+        self.opening = asyncio.Lock()
+
+
+class Clients(Generic[ClientT]):
+    """The clients that ``connect`` opens, one for every loop; a store that has them belongs to no loop itself."""
+
+    def __init__(self, connect: Callable[[], AbstractAsyncContextManager[ClientT]], owner: object) -> None:
+        self._connect = connect
+        self._owner = owner
+        self._by_loop: dict[asyncio.AbstractEventLoop, LoopClient[ClientT]] = {}
+        self.closed = False
+
+    async def get(self) -> ClientT:
+        """The client of the running loop; ``StoreError`` after ``aclose``."""
+        mine = self._by_loop.get(asyncio.get_running_loop())
+        if mine is not None and mine.client is not None:
+            return mine.client
+        return await self._open()
+
+    async def _open(self) -> ClientT:
+        self._expect_open()
+        loop = asyncio.get_running_loop()
+        for other in [each for each in self._by_loop if each.is_closed()]:
+            self._by_loop.pop(other, None)
+        mine = self._by_loop.setdefault(loop, LoopClient())
+        async with mine.opening:
+            self._expect_open()
+            if mine.client is None:
+                # Loops close the asynchronous generators that were begun on them when they shut down, and so the client.
+                lifetime = self._live(loop)
+                mine.client = await anext(lifetime)
+                mine.lifetime = lifetime
+        return mine.client
+
+    def _expect_open(self) -> None:
+        if self.closed:
+            raise StoreError(f"{self._owner!r} has been closed: make another one, or leave 'async with' only when all is done")
+
+    async def _live(self, loop: asyncio.AbstractEventLoop) -> AsyncGenerator[ClientT, None]:
+        async with self._connect() as client:
+            try:
+                yield client
+            finally:
+                self._by_loop.pop(loop, None)
+
+    async def aclose(self) -> None:
+        """Close all clients, those of other running loops as well; nothing can be asked for afterwards. Fine where that has been done."""
+        self.closed = True
+        mine = asyncio.get_running_loop()
+        for loop, entry in list(self._by_loop.items()):
+            if loop is mine:
+                async with entry.opening:
+                    if entry.lifetime is not None:
+                        await entry.lifetime.aclose()
+            elif entry.lifetime is not None:
+                with suppress(RuntimeError):  # that loop has been closed meanwhile
+                    asyncio.run_coroutine_threadsafe(finish(entry.lifetime), loop)
+
+
+async def finish(lifetime: AsyncGenerator[ClientT, None]) -> None:
+    """Close a client on the loop where it lives."""
+    await lifetime.aclose()
