@@ -605,7 +605,8 @@ async def test_a_source_of_a_billion_is_not_read_ahead(recording):
     with pytest.raises(StoreError) as caught:
         await array.write_stream(source, concurrency=4)
     assert caught.value is error
-    assert source.count <= 25
+    stored = len([key async for key in recording.list_prefix("a/c/")])
+    assert 20 <= source.count <= stored + 4 + 1  # those that were under way, and the one that there was no place for
 
 
 class Watched(np.ndarray):
