@@ -307,7 +307,7 @@ def stream_slices(
     counts = Counts()
     blocks = Blocks(planes, rows, longest, enough, options.get("filter"), counts)
     timeout = options.get("timeout", TIMEOUT)
-    runner = TaskRunner(partial(read_block, read, rows, None if timeout is None else timeout * -(-across // concurrency)))
+    runner = TaskRunner(counts.counting(partial(read_block, read, rows, None if timeout is None else timeout * -(-across // concurrency))))
     return SliceStream(
         Window(iter(blocks), runner, limit, ordered=True, weigh=target.weight, heaviest=max(target.least, longest * target.plane_nbytes)),
         len(starts),

@@ -6,11 +6,12 @@ import asyncio
 import inspect
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, Protocol, Self, TypeAlias, TypeVar
 
+from azarr import telemetry
 from azarr.chunk_reader import Chunk, Failure, Outcome
 from azarr.chunk_sources import Batch
 from azarr.errors import StreamError
@@ -34,7 +35,7 @@ class StreamStats:
     ``done`` chunks have been handed out, of ``total`` that it has to give as far as is known: chunks that turn out to be filtered out,
     not stored and not wanted, or failed do not count any more. ``filtered``, ``missing`` and ``failed`` are those; ``in_flight`` are being
     fetched or decoded, ``buffered`` are ready with ``buffered_nbytes`` bytes of data, ``nbytes`` have been handed out, in ``seconds`` since
-    the first chunk was asked for.
+    the first chunk was asked for. ``retries`` requests have been made again, where the store counts them.
     """
 
     done: int
@@ -47,6 +48,7 @@ class StreamStats:
     buffered_nbytes: int
     nbytes: int
     seconds: float
+    retries: int = 0
 
 
 class Item(Protocol):
@@ -63,6 +65,8 @@ class Item(Protocol):
 
 ItemT = TypeVar("ItemT", bound=Item)
 WindowT = TypeVar("WindowT", bound=Window[Any, Any])
+WorkT = TypeVar("WorkT")
+OutcomeT = TypeVar("OutcomeT")
 
 
 class Stream(AsyncIterator[ItemT], Generic[ItemT, WindowT]):
@@ -223,6 +227,7 @@ class Stream(AsyncIterator[ItemT], Generic[ItemT, WindowT]):
             buffered_nbytes=nbytes,
             nbytes=counts.nbytes,
             seconds=time.perf_counter() - self._begun if self._begun else 0.0,
+            retries=counts.retries,
         )
 
     @property
@@ -323,3 +328,13 @@ class Counts:
     missing: int = 0
     failed: int = 0
     nbytes: int = 0
+    retries: int = 0
+
+    def counting(self, work: Callable[[WorkT], Awaitable[OutcomeT]]) -> Callable[[WorkT], Coroutine[Any, Any, OutcomeT]]:
+        """``work``, for tasks of its own; the requests that it makes again are counted here."""
+
+        async def counted(item: WorkT) -> OutcomeT:
+            telemetry.counts.set(self)
+            return await work(item)
+
+        return counted

@@ -98,7 +98,7 @@ def stream_chunks(
     )
     items = batches if keep is None and stored is None else wanted(batches, keep, stored, counts)
     return ChunkStream(
-        Window(items, runner_of(reader, function if awaits else None), limit, ordered=ordered, weigh=weight, heaviest=share),
+        Window(items, runner_of(reader, function if awaits else None, counts), limit, ordered=ordered, weigh=weight, heaviest=share),
         sum(extent.chunks.nchunks for extent in extents),
         counts=counts,
         fingerprint=fingerprint,
@@ -154,14 +154,14 @@ def is_async(function: Callable[..., Any]) -> bool:
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004 - an object may be called
 
 
-def runner_of(reader: ChunkReader, function: AsyncFunction | None) -> Runner[Batch]:
+def runner_of(reader: ChunkReader, function: AsyncFunction | None, counts: Counts) -> Runner[Batch]:
     """What reads batches, and applies a ``function`` that is awaited."""
     executor, mailbox, timeout = reader.engine.executor, reader.engine.mailbox(), reader.timeout
     if reader.source.blocking and reader.through is None:
         reading = WorkerRunner(executor, mailbox, reader.read, timeout=timeout, expired=reader.expired)
         return reading if function is None else TaskRunner(partial(apply, function, reading.do))
     decoding = WorkerRunner(executor, mailbox, reader.decode, timeout=timeout, expired=reader.undecoded)
-    fetch = partial(reader.fetch, decode=decoding.do)
+    fetch = counts.counting(partial(reader.fetch, decode=decoding.do))
     return TaskRunner(fetch if function is None else partial(apply, function, fetch))
 
 

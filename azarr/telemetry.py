@@ -32,7 +32,7 @@ import traceback
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from dataclasses import KW_ONLY, dataclass
-from typing import Any, ClassVar, Concatenate, Literal, NamedTuple, ParamSpec, Self, TypeAlias, cast
+from typing import Any, ClassVar, Concatenate, Literal, NamedTuple, ParamSpec, Protocol, Self, TypeAlias, cast
 
 from azarr.types import Coords
 
@@ -379,8 +379,14 @@ class Listener(NamedTuple):
     store: str
 
 
+class RetryCount(Protocol):
+    """What counts attempts after the first."""
+
+    retries: int
+
+
 listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
 """Whom stores tell of the attempts that a request takes, in the task that makes it; ``None`` where nobody listens."""
 
-counter: ContextVar[list[int] | None] = ContextVar("counter", default=None)
-"""Where stores count the attempts after the first, in the task that makes the request; its first item is the number."""
+counts: ContextVar[RetryCount | None] = ContextVar("counts", default=None)
+"""Where stores count the attempts after the first, in the task that makes the request."""

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from azarr.errors import StoreError, ThrottledError, TransientStoreError
 from azarr.retry import RetryPolicy, is_worth_retrying
 from azarr.stores.pace import Pace
-from azarr.telemetry import Phase, RetryEvent, counter, error_type, listener
+from azarr.telemetry import Phase, RetryEvent, counts, error_type, listener
 
 T = TypeVar("T")
 
@@ -139,8 +139,8 @@ class Traffic:
                 await asyncio.sleep(delay)
                 number += 1
                 self.stats.retries += 1
-                if (count := counter.get()) is not None:
-                    count[0] += 1
+                if (count := counts.get()) is not None:
+                    count.retries += 1
                 try:
                     answer = await self._once(lane, number, attempt, nbytes)
                 except StoreError as error:

@@ -426,3 +426,20 @@ async def test_retries_that_fail_are_told(name):
 
 def test_conditions_are_plain():
     assert Condition(None) == (None,)
+
+
+@pytest.mark.parametrize("faults", [0, 3])
+async def test_streams_count_what_is_made_again(store, server, faults):
+    """Each counts its own requests, and not those of others that use the store meanwhile."""
+    array = await azarr.create_array(store, "a", shape=(8, 8), chunks=(2, 8), dtype="i4")
+    await array.write(7)
+    server.faults = ["before"] * faults
+    async with array.stream_chunks(concurrency=1) as chunks:
+        async for _ in chunks:
+            pass
+    assert chunks.stats.retries == faults
+    server.faults = ["before"] * faults
+    async with array.stream_slices(thickness=2, concurrency=1) as slices:
+        async for _ in slices:
+            await array.store.get("other")
+    assert slices.stats.retries == faults
