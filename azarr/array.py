@@ -17,7 +17,7 @@ from azarr.array_locks import ArrayLocks, array_locks_of
 from azarr.cached_reading import read_cached
 from azarr.chunk_grids import RectilinearGrid, RegularGrid
 from azarr.chunk_lengths import ChunkLengths, count_of, start_of
-from azarr.chunk_sources import ChunkSource, PlainChunks, ShardedChunks, UnequalChunks
+from azarr.chunk_sources import ChunkSource, PlainChunks, UnequalChunks
 from azarr.codecs.ignored import understood
 from azarr.codecs.pipeline import CodecPipeline
 from azarr.codecs.sharding import Sharding
@@ -40,6 +40,7 @@ from azarr.selection import (
     as_planned,
     lies_within,
 )
+from azarr.sharded_chunks import ShardedChunks
 from azarr.slices import SliceOptions, SliceStream, planes_of, stream_slices
 from azarr.stores.base import ReadableStore, WritableStore
 from azarr.stream import ChunkStream

@@ -6,8 +6,6 @@ The array above sees chunks and never learns of shards. A *unit* is what a store
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
@@ -16,36 +14,27 @@ from typing import Any, NamedTuple, Protocol, TypeAlias, cast
 
 import numpy as np
 
-from azarr.chunk_grids import ChunkGrid, RectilinearGrid, RegularGrid
+from azarr.chunk_grids import ChunkGrid, RectilinearGrid
 from azarr.chunk_keys import ChunkKeyEncoding
 from azarr.chunk_lengths import ChunkLengths
 from azarr.codecs import scratch
 from azarr.codecs.base import wrong_size
 from azarr.codecs.fields import FieldPipeline, part_of
 from azarr.codecs.pipeline import CodecPipeline
-from azarr.codecs.sharding import ShardIndex, ShardLayout, is_fill
+from azarr.codecs.sharding import is_fill
 from azarr.errors import CodecError
 from azarr.observing import Observer, observed_copy
 from azarr.projections import AnyPlan, AnyRun, Projection, plan_of
 from azarr.selection import AnySelection
 from azarr.stores.base import BlockingStore, ReadableStore
 from azarr.telemetry import Telemetry
-from azarr.types import Array, Buffer, ByteRange, Coords
+from azarr.types import Array, Buffer, Coords
 
 RUN_NBYTES = 2**20
 """Decoded bytes of neighbouring chunks that are placed in one go: what a core's second-level cache holds."""
 
 RUN_LENGTH = 1024
 """Chunks that are placed in one go at most, however small they are: a plan should not cost more memory than the data."""
-
-MERGED_GAP, MERGED_NBYTES = 2**20, 16 * 2**20
-"""Ranges of one shard are fetched together when at most so much lies between them and so much is fetched at once."""
-
-INDEXES_NBYTES = 16 * 2**20
-"""What one operation keeps of shard indexes."""
-
-ENTRY_NBYTES = 256
-"""What it takes to remember that there is no shard."""
 
 PIPELINES = 1024
 """How many pipelines an array with chunks of many shapes keeps."""
@@ -299,192 +288,6 @@ class UnequalChunks(PlainChunks):
         return pipeline
 
 
-class ShardIndexes:
-    """The indexes of the shards that one operation has met, the latest of them within a bound in bytes; for threads and tasks."""
-
-    def __init__(self) -> None:
-        self._mutex = threading.Lock()
-        self._indexes: OrderedDict[Coords, ShardIndex | None] = OrderedDict()
-        self._nbytes = 0
-
-    def get(self, unit: Coords) -> tuple[bool, ShardIndex | None]:
-        """Whether the index of ``unit`` is known, and the index; ``None`` for a shard that is not stored."""
-        with self._mutex:
-            if unit not in self._indexes:
-                return False, None
-            self._indexes.move_to_end(unit)
-            return True, self._indexes[unit]
-
-    def put(self, unit: Coords, index: ShardIndex | None) -> None:
-        """Remember the index of ``unit``."""
-        with self._mutex:
-            if unit not in self._indexes:
-                self._nbytes += index.nbytes if index is not None else ENTRY_NBYTES
-            self._indexes[unit] = index
-            while self._nbytes > INDEXES_NBYTES and len(self._indexes) > 1:
-                _, oldest = self._indexes.popitem(last=False)
-                self._nbytes -= oldest.nbytes if oldest is not None else ENTRY_NBYTES
-
-
-class ShardedChunks:
-    """Chunks inside shards: units that hold ``layout.grid_shape`` chunks each."""
-
-    observer: Observer | None = None
-
-    def __init__(
-        self,
-        store: ReadableStore,
-        prefix: str,
-        keys: ChunkKeyEncoding,
-        layout: ShardLayout,
-        shape: tuple[int, ...],
-    ) -> None:
-        self.store: Any = store
-        self.blocking = isinstance(store, BlockingStore)
-        self.pipeline = layout.pipeline
-        self.chunks: tuple[int | ChunkLengths, ...] = layout.pipeline.spec.shape
-        self.unit_shape = layout.shape
-        self.chunks_per_unit = layout.grid_shape
-        self.key_prefix, self.keys, self._layout, self._shape = prefix, keys, layout, shape
-        self._indexes = ShardIndexes()
-        self._fetching: dict[Coords, asyncio.Lock] = {}
-
-    def pipeline_of(self, coords: Coords) -> CodecPipeline:
-        del coords
-        return self.pipeline
-
-    def of_field(self, field: tuple[str, ...]) -> ShardedChunks:
-        layout = self._layout.with_pipeline(FieldPipeline(self.pipeline, field))
-        return ShardedChunks(self.store, self.key_prefix, self.keys, layout, self._shape)
-
-    def operation(self, telemetry: Telemetry) -> ShardedChunks:
-        # An index is trusted for one operation only, as other writers may replace the shard afterwards.
-        fresh = ShardedChunks(self.store, self.key_prefix, self.keys, self._layout, self._shape)
-        return observed_copy(fresh, telemetry) if telemetry.active else fresh
-
-    def extent(self, selection: AnySelection) -> Extent:
-        chunks = plan_of(selection, self.pipeline.spec.shape, self._shape)
-        return Extent(chunks, plan_of(selection, self.unit_shape, self._shape))
-
-    def batches(self, extent: Extent, *, request_nbytes: int, ordered: bool) -> Iterator[Batch]:
-        longest, per_shard = run_length(self.pipeline, request_nbytes), self.chunks_per_unit
-        if ordered:
-            yield from ((run,) for run in extent.chunks.runs(longest, align=per_shard))
-            return
-        most = max(1, request_nbytes // max(1, self.pipeline.spec.nbytes))
-        for unit in extent.units.projections():
-            batch: list[AnyRun] = []
-            for run in extent.chunks.within(unit, per_shard).runs(longest):
-                if batch and sum(other.length for other in batch) + run.length > most:
-                    yield tuple(batch)
-                    batch = []
-                batch.append(run)
-            yield tuple(batch)
-
-    def key(self, unit: Coords) -> str:
-        return self.key_prefix + self.keys.encode(unit)
-
-    def region(self, coords: Coords) -> tuple[slice, ...]:
-        return RegularGrid(self._shape, self.pipeline.spec.shape).region(coords)
-
-    def _unit(self, coords: Coords) -> Coords:
-        return tuple(index // count for index, count in zip(coords, self._layout.grid_shape, strict=True))
-
-    def _number(self, coords: Coords) -> int:
-        return self._layout.number(tuple(index % count for index, count in zip(coords, self._layout.grid_shape, strict=True)))
-
-    def _locate(self, index: ShardIndex, coords: Sequence[Coords]) -> list[ByteRange | None]:
-        ranges = []
-        for each in coords:
-            with about(each):
-                ranges.append(index.locate(self._number(each)))
-        return ranges
-
-    def fetch_blocking(self, run: AnyRun) -> Iterator[tuple[int, Buffer | None]]:
-        coords = run.chunk_coords()
-        unit = self._unit(coords[0])
-        index = self._index_blocking(unit, coords[0])
-        if index is None:
-            yield from ((number, None) for number in range(run.length))
-            return
-        store, key = cast("BlockingStore", self.store), self.key(unit)
-        if run.length == 1:
-            where = self._locate(index, coords)[0]
-            data = None if where is None else store.get_blocking(key, where, scratch.encoded.reserve)
-            yield 0, None if where is None else next(cut(data, [(0, where)], where.start, coords))[1]
-            return
-        ranges = self._locate(index, coords)
-        yield from ((number, None) for number, where in enumerate(ranges) if where is None)
-        for merged in merge(ranges):
-            start = merged[0][1].start
-            stop = max(where.stop or 0 for _, where in merged)
-            data = store.get_blocking(key, ByteRange(start, stop), scratch.encoded.reserve)
-            yield from cut(data, merged, start, coords)
-
-    def copy_blocking(self, run: AnyRun, memory: memoryview) -> list[int]:
-        nbytes, missing = self.pipeline.spec.nbytes, []
-        for number, data in self.fetch_blocking(run):
-            if data is None:
-                missing.append(number)
-            elif len(data) != nbytes:
-                error = wrong_size("bytes", len(data), nbytes)
-                error.coords = run.chunk_coords()[number]
-                raise error
-            else:
-                memory[number * nbytes : (number + 1) * nbytes] = data
-        return missing
-
-    def _index_blocking(self, unit: Coords, coords: Coords) -> ShardIndex | None:
-        known, index = self._indexes.get(unit)
-        if not known:
-            data = cast("BlockingStore", self.store).get_blocking(self.key(unit), self._layout.index_request)
-            with about(coords):
-                index = None if data is None else self._layout.decode_index(data)
-            self._indexes.put(unit, index)
-        return index
-
-    async def fetch(self, batch: Batch, requests: asyncio.Semaphore) -> list[Buffer | None]:
-        coords = [each for run in batch for each in run.chunk_coords()]
-        chunks: list[Buffer | None] = [None] * len(coords)
-        unit = self._unit(coords[0])
-        index = await self._index(unit, coords[0], requests)
-        if index is not None:
-            for merged in merge(self._locate(index, coords)):
-                start = merged[0][1].start
-                stop = max(where.stop or 0 for _, where in merged)
-                async with requests:
-                    data = await self.store.get(self.key(unit), ByteRange(start, stop))
-                for number, chunk in cut(data, merged, start, coords):
-                    chunks[number] = chunk
-        return chunks
-
-    async def _index(self, unit: Coords, coords: Coords, requests: asyncio.Semaphore) -> ShardIndex | None:
-        async with self._fetching.setdefault(unit, asyncio.Lock()):
-            known, index = self._indexes.get(unit)
-            if not known:
-                async with requests:
-                    data = await self.store.get(self.key(unit), self._layout.index_request)
-                with about(coords):
-                    index = None if data is None else self._layout.decode_index(data)
-                self._indexes.put(unit, index)
-            self._fetching.pop(unit, None)
-            return index
-
-    def update(self, old: Buffer | None, pieces: Sequence[Piece]) -> Buffer | None:
-        layout = self._layout
-        parts: list[Buffer | None] = [None] * layout.nchunks if old is None else layout.split(old)
-        patches: dict[int, list[tuple[Projection, Array]]] = {}
-        for unit, selection, values in pieces:
-            for projection in self.extent(selection).chunks.within(unit, layout.grid_shape).projections():
-                patches.setdefault(self._number(projection.coords), []).append((projection, values[projection.out or ...]))
-        for number, each in patches.items():
-            with about(each[0][0].coords):
-                encoded = encoded_or_none(self.pipeline.whole, patched(self.pipeline, parts[number], each))
-            # an uncompressed chunk shares memory with what will be overwritten or belongs to the caller
-            parts[number] = encoded if encoded is None or self.pipeline.compressed else bytes(encoded)
-        return None if all(part is None for part in parts) else layout.join(parts)
-
-
 @contextmanager
 def about(coords: Coords) -> Iterator[None]:
     """Let the codec errors of the block say which chunk they are about."""
@@ -493,33 +296,3 @@ def about(coords: Coords) -> Iterator[None]:
     except CodecError as error:
         error.coords = error.coords or coords
         raise
-
-
-def merge(ranges: Sequence[ByteRange | None]) -> Iterator[list[tuple[int, ByteRange]]]:
-    """The ranges with their numbers, in groups that are worth one request each."""
-    ordered = sorted(((number, where) for number, where in enumerate(ranges) if where is not None), key=lambda item: item[1].start)
-    group: list[tuple[int, ByteRange]] = []
-    stop = 0
-    for number, where in ordered:
-        end = where.stop or 0
-        if group and (where.start - stop > MERGED_GAP or max(stop, end) - group[0][1].start > MERGED_NBYTES):
-            yield group
-            group, stop = [], 0
-        group.append((number, where))
-        stop = max(stop, end)
-    if group:
-        yield group
-
-
-def cut(data: Buffer | None, merged: list[tuple[int, ByteRange]], start: int, coords: Sequence[Coords]) -> Iterator[tuple[int, Buffer]]:
-    """The chunks that ``data``, the bytes of a shard from ``start`` on, holds."""
-    view = memoryview(data if data is not None else b"")
-    for number, where in merged:
-        stop = (where.stop or 0) - start
-        if stop > len(view):
-            raise CodecError(
-                "the shard ends before the place where its index puts this chunk; the shard was cut off or replaced meanwhile",
-                codec="sharding_indexed",
-                coords=coords[number],
-            )
-        yield number, view[where.start - start : stop]

@@ -41,6 +41,7 @@ FLOORS = {
     "azarr.engine": 3,
     "azarr.observing": 3,
     "azarr.chunk_sources": 3,
+    "azarr.sharded_chunks": 3,
     "azarr.cache_contents": 3,
     "azarr.cached_reading": 3,
     "azarr.chunk_cache": 3,

@@ -109,3 +109,74 @@ async def test_chunks_may_share_bytes_lie_apart_and_in_any_order(location, block
     assert (await array[3:6].read()).tolist() == [2, 5, 6]
     await array[2:4].write([8, 9])  # must not change the chunk that shared its bytes
     assert (await array.read()).tolist() == [1, 2, 8, 9, 5, 6, 7, 7]
+
+
+# --- readers beside writers
+
+
+class Replacing:
+    """Stores the next of ``values`` whenever something of a shard has been read; ``None`` erases it."""
+
+    values = ()
+
+    def get_stamped_blocking(self, key, byte_range=None, reserve=None):
+        found = super().get_stamped_blocking(key, byte_range, reserve)
+        if self.values and key == "a/c/0":
+            value, *self.values = self.values
+            if value is None:
+                self.erase_blocking(key)
+            else:
+                self.set_blocking(key, value)
+        return found
+
+
+class ReplacingMemory(Replacing, MemoryStore):
+    pass
+
+
+class ReplacingFolder(Replacing, azarr.LocalStore):
+    pass
+
+
+KINDS = {
+    "memory": lambda _: ReplacingMemory(),
+    "local": lambda path: ReplacingFolder(path, durability="none"),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "around", [None, lambda store: LatencyStore(store, 0), azarr.RetryingStore], ids=["blocking", "awaited", "retried"]
+)
+@pytest.mark.parametrize("compressors", [None, "auto"], ids=["raw", "zstd"])
+@pytest.mark.parametrize("location", ["start", "end"])
+async def test_a_shard_that_is_replaced_while_it_is_read_is_never_mixed(kind, around, location, compressors, tmp_path):
+    inner = KINDS[kind](tmp_path)
+    store = inner if around is None else around(inner)
+    shards = {"shape": 40, "index_location": location}
+    array = await azarr.create_array(store, "a", shape=40, chunks=4, dtype="i4", shards=shards, compressors=compressors)
+    states, shapes = [np.zeros(40, "i4")], [None]
+    for number in range(1, 4):
+        states.append(np.arange(40, dtype="i4") * (np.arange(40) % (number + 1)) + 100 * number)  # of other lengths when compressed
+        await array.write(states[-1])
+        shapes.append(bytes(await inner.get("a/c/0")))
+    for order in ([1], [1, 2], [1, 2, 3], [1, 0], [1, 0, 2], [1, 1, 2], [3, 2, 1, 2, 1, 2, 1]):
+        inner.set_blocking("a/c/0", shapes[order[0]])
+        inner.values = [shapes[number] for number in order[1:]]
+        got = await array[2:30].read()
+        for start in range(2, 30, 4):  # each chunk is as it was at some time, here all of one or the second half and the first of the next
+            for part in (slice(start, start + 2), slice(start + 2, min(start + 4, 30))):
+                assert any((got[part.start - 2 : part.stop - 2] == state[part]).all() for state in states), (order, got)
+        inner.values = [shapes[number] for number in order]
+        async with array.stream_chunks(ordered=False) as chunks:
+            async for chunk in chunks:
+                assert any((chunk.data == state[chunk.region]).all() for state in states)
+
+
+async def test_a_shard_that_is_never_left_alone_is_an_error():
+    store = ReplacingMemory()
+    array = await azarr.create_array(store, "a", shape=40, chunks=4, dtype="i4", shards=40)
+    await array.write(7)
+    store.values = [bytearray(await store.get("a/c/0")) for _ in range(1000)]
+    with pytest.raises(azarr.TransientStoreError, match="replaced each time"):
+        await array.read()

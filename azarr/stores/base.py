@@ -32,6 +32,13 @@ class Versioned(NamedTuple):
     version: Version | None
 
 
+class Stamped(NamedTuple):
+    """A value, or a part of one, and a stamp: two with equal stamps, neither of them ``None``, are of one and the same stored value."""
+
+    value: Buffer | None
+    stamp: Hashable | None = None
+
+
 @runtime_checkable
 class ReadableStore(Protocol):
     """A store that values can be read from."""
@@ -41,6 +48,14 @@ class ReadableStore(Protocol):
 
         A range that ends beyond the value is cut at its end; one that starts beyond it is empty.
         """
+
+
+@runtime_checkable
+class StampingStore(Protocol):
+    """A store that can tell whether two parts were read of the same value, so that who reads beside a writer never mixes old and new."""
+
+    async def get_stamped(self, key: str, byte_range: Request = None) -> Stamped:
+        """As ``get``, with a stamp; ``None`` where the store cannot say."""
 
 
 @runtime_checkable
@@ -125,11 +140,15 @@ class BlockingStore(Protocol):
     """A store whose calls take microseconds and need no event loop: memory, local files.
 
     azarr then fetches and decodes in one go inside a worker thread, many chunks a job. The methods are called from several threads.
-    Inherit from this class: ``get_each``, ``get_each_into`` and ``update_blocking`` then need no code, unless a store has a better way.
+    Inherit from this class: all methods but the first four then need no code, unless a store has a better way.
     """
 
     def get_blocking(self, key: str, byte_range: Request = None, reserve: Reserve | None = None) -> Buffer | None:
         """As ``get``. Where a copy has to be made anyway it may be made into memory from ``reserve``."""
+
+    def get_stamped_blocking(self, key: str, byte_range: Request = None, reserve: Reserve | None = None) -> Stamped:
+        """As ``get_blocking``, with a stamp; ``None`` where the store cannot say."""
+        return Stamped(self.get_blocking(key, byte_range, reserve))
 
     def get_each(self, folder: str, names: Sequence[str], reserve: Reserve) -> Iterator[Buffer | None]:
         """The values at ``folder + name`` one after the other, each valid until the next; ``folder`` is a prefix, no name has a ``/``."""
@@ -161,6 +180,13 @@ class BlockingStore(Protocol):
             self.erase_blocking(key)
         else:
             self.set_blocking(key, new)
+
+
+async def stamped(store: ReadableStore, key: str, byte_range: Request = None) -> Stamped:
+    """What ``store`` answers, awaited, with a stamp where it has one."""
+    if isinstance(store, StampingStore):
+        return await store.get_stamped(key, byte_range)
+    return Stamped(await store.get(key, byte_range))
 
 
 def is_remote(store: object) -> bool:

@@ -8,7 +8,18 @@ from collections.abc import AsyncIterator, Hashable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
-from azarr.stores.base import ConditionalStore, LockingStore, Request, Store, Version, Versioned, as_conditional, as_locking
+from azarr.stores.base import (
+    ConditionalStore,
+    LockingStore,
+    Request,
+    Stamped,
+    Store,
+    Version,
+    Versioned,
+    as_conditional,
+    as_locking,
+    stamped,
+)
 from azarr.types import Buffer, Listing
 
 
@@ -52,6 +63,10 @@ class LatencyStore(Store, ConditionalStore, LockingStore):
     async def get(self, key: str, byte_range: Request = None) -> Buffer | None:
         async with self._request():
             return await self._store.get(key, byte_range)
+
+    async def get_stamped(self, key: str, byte_range: Request = None) -> Stamped:
+        async with self._request():
+            return await stamped(self._store, key, byte_range)
 
     async def set(self, key: str, value: Buffer) -> None:
         async with self._request():

@@ -18,6 +18,7 @@ from azarr.stores.base import (
     LockingStore,
     Request,
     Reserve,
+    Stamped,
     Store,
     Version,
     Versioned,
@@ -140,6 +141,9 @@ class LocalStore(Store, BlockingStore, ConditionalStore, LockingStore):
     async def erase(self, key: str) -> None:
         await to_its_end(self.erase_blocking, key)
 
+    async def get_stamped(self, key: str, byte_range: Request = None) -> Stamped:
+        return await asyncio.to_thread(self.get_stamped_blocking, key, byte_range)
+
     async def get_versioned(self, key: str, byte_range: Request = None) -> Versioned:
         return await asyncio.to_thread(self._get_versioned, key, byte_range)
 
@@ -178,6 +182,21 @@ class LocalStore(Store, BlockingStore, ConditionalStore, LockingStore):
         except (OSError, UnicodeEncodeError) as error:
             self._check_absent(key, error)
             return None
+
+    def get_stamped_blocking(self, key: str, byte_range: Request = None, reserve: Reserve | None = None) -> Stamped:
+        path = self._path(key)
+        try:
+            descriptor = os.open(path, READ)
+            try:
+                value = read_value(descriptor, key, byte_range, reserve)
+                status = os.fstat(descriptor)
+            finally:
+                os.close(descriptor)
+        except (OSError, UnicodeEncodeError) as error:
+            self._check_absent(key, error)
+            return Stamped(None)
+        # the number of a file that was replaced may come again, but hardly with the same times to the nanosecond
+        return Stamped(value, (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
 
     def get_into(self, key: str, out: memoryview) -> int | None:
         path = self._path(key)

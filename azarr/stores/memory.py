@@ -7,17 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from azarr.errors import PreconditionFailedError
-from azarr.stores.base import (
-    BlockingStore,
-    ConditionalStore,
-    Request,
-    Reserve,
-    Store,
-    Version,
-    Versioned,
-    check_key,
-    check_prefix,
-)
+from azarr.stores.base import BlockingStore, ConditionalStore, Request, Reserve, Stamped, Store, Version, Versioned, check_key, check_prefix
 from azarr.types import Buffer, ByteRange, Listing
 
 
@@ -51,6 +41,13 @@ class MemoryStore(Store, BlockingStore, ConditionalStore):
 
     async def get(self, key: str, byte_range: Request = None) -> Buffer | None:
         return self.get_blocking(key, byte_range)
+
+    async def get_stamped(self, key: str, byte_range: Request = None) -> Stamped:
+        while True:
+            before = self._values.get(key)
+            value = await self.get(key, byte_range)
+            if self._values.get(key) is before:  # or else it was replaced while it was read
+                return Stamped(value, None if before is None else Same(before))
 
     async def get_versioned(self, key: str, byte_range: Request = None) -> Versioned:
         value = self.get_blocking(key)
@@ -101,6 +98,13 @@ class MemoryStore(Store, BlockingStore, ConditionalStore):
         del reserve
         return part_of(self._values.get(check_key(key)), byte_range)
 
+    def get_stamped_blocking(self, key: str, byte_range: Request = None, reserve: Reserve | None = None) -> Stamped:
+        while True:
+            before = self._values.get(key)
+            value = self.get_blocking(key, byte_range, reserve)
+            if self._values.get(key) is before:
+                return Stamped(value, None if before is None else Same(before))
+
     def get_into(self, key: str, out: memoryview) -> int | None:
         value = self._values.get(check_key(key))
         if value is None:
@@ -124,6 +128,21 @@ class MemoryStore(Store, BlockingStore, ConditionalStore):
         check_prefix(prefix)
         snapshot = list(self._values)
         return [key for key in snapshot if key.startswith(prefix)] if prefix else snapshot
+
+
+class Same:
+    """Stands for an object: equal where that is the same one. It keeps it, so that no other can take its place."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: object) -> None:
+        self._value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Same) and self._value is other._value
+
+    def __hash__(self) -> int:
+        return id(self._value)
 
 
 def part_of(value: bytes | None, byte_range: Request) -> Buffer | None:

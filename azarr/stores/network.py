@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Generic, NamedTuple, Self, TypeVar
 
 from azarr.errors import PreconditionFailedError, StoreError, TransientStoreError
 from azarr.retry import RetryPolicy
-from azarr.stores.base import ConditionalStore, Request, Store, Version, Versioned, check_key, check_prefix
+from azarr.stores.base import ConditionalStore, Request, Stamped, Store, Version, Versioned, check_key, check_prefix
 from azarr.stores.clients import Clients
 from azarr.stores.traffic import CONCURRENCY, Attempt, Traffic, TrafficStats
 from azarr.types import Buffer, ByteRange, Listing
@@ -169,6 +169,10 @@ class NetworkStore(Store, ConditionalStore, Generic[ClientT]):
 
         found = await self._made("get", key, attempt, nbytes_of(byte_range))
         return Versioned(None, None) if found is None else Versioned(found.value, found.tag)
+
+    async def get_stamped(self, key: str, byte_range: Request = None) -> Stamped:
+        value, version = await self.get_versioned(key, byte_range)
+        return Stamped(value, version.name if isinstance(version, Tag) else None)
 
     async def size(self, key: str) -> int | None:
         """The size of the value in bytes; ``None`` where ``key`` is absent."""

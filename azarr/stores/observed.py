@@ -17,6 +17,8 @@ from azarr.stores.base import (
     ReadableStore,
     Request,
     Reserve,
+    Stamped,
+    StampingStore,
     Version,
     Versioned,
     WritableStore,
@@ -102,6 +104,21 @@ class ObservedReads(Observed):
         return value
 
 
+class ObservedStamps(Observed):
+    """The face of a ``StampingStore``."""
+
+    async def get_stamped(self, key: str, byte_range: Request = None) -> Stamped:
+        span = self._begin("get", key)
+        try:
+            with self._listening():
+                found: Stamped = await self._store.get_stamped(key, byte_range)
+        except BaseException as error:
+            span.fail(error)
+            raise
+        received(span, found.value)
+        return found
+
+
 class ObservedWrites(Observed):
     """The face of a ``WritableStore``."""
 
@@ -161,6 +178,16 @@ class ObservedBlocking(Observed):
             raise
         received(span, value)
         return value
+
+    def get_stamped_blocking(self, key: str, byte_range: Request = None, reserve: Reserve | None = None) -> Stamped:
+        span = self._begin("get", key)
+        try:
+            found: Stamped = self._store.get_stamped_blocking(key, byte_range, reserve)
+        except BaseException as error:
+            span.fail(error)
+            raise
+        received(span, found.value)
+        return found
 
     def get_each(self, folder: str, names: Sequence[str], reserve: Reserve) -> Iterator[Buffer | None]:
         values = self._store.get_each(folder, names, reserve)
@@ -270,6 +297,7 @@ class ObservedLocks(Observed):
 
 FACES: dict[Any, type] = {
     ReadableStore: ObservedReads,
+    StampingStore: ObservedStamps,
     WritableStore: ObservedWrites,
     ListableStore: ObservedListing,
     BlockingStore: ObservedBlocking,

@@ -7,7 +7,18 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, Self, TypeVar
 
 from azarr.retry import RetryPolicy
-from azarr.stores.base import ConditionalStore, LockingStore, Request, Store, Version, Versioned, as_conditional, as_locking
+from azarr.stores.base import (
+    ConditionalStore,
+    LockingStore,
+    Request,
+    Stamped,
+    Store,
+    Version,
+    Versioned,
+    as_conditional,
+    as_locking,
+    stamped,
+)
 from azarr.stores.traffic import CONCURRENCY, Attempt, Traffic, TrafficStats
 from azarr.types import Buffer, Listing
 
@@ -57,6 +68,9 @@ class RetryingStore(Store, ConditionalStore, LockingStore):
 
     async def get(self, key: str, byte_range: Request = None) -> Buffer | None:
         return await self._made("get", key, lambda: self._store.get(key, byte_range))
+
+    async def get_stamped(self, key: str, byte_range: Request = None) -> Stamped:
+        return await self._made("get", key, lambda: stamped(self._store, key, byte_range))
 
     async def set(self, key: str, value: Buffer) -> None:
         await self._made("set", key, lambda: self._store.set(key, value), len(value))

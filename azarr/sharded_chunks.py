@@ -1,0 +1,309 @@
+"""Chunks inside shards (Zarr v3, "sharding-indexed"): found through the index of their shard, and read alone.
+
+Whoever reads while others write sees each chunk as it was or as it is: where the store can tell that a shard was replaced between
+its index and its chunks, both are read again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from azarr.chunk_grids import RegularGrid
+from azarr.chunk_keys import ChunkKeyEncoding
+from azarr.chunk_lengths import ChunkLengths
+from azarr.chunk_sources import Batch, Extent, Piece, about, encoded_or_none, patched, run_length
+from azarr.codecs import scratch
+from azarr.codecs.base import wrong_size
+from azarr.codecs.fields import FieldPipeline
+from azarr.codecs.pipeline import CodecPipeline
+from azarr.codecs.sharding import ShardIndex, ShardLayout
+from azarr.errors import CodecError, TransientStoreError
+from azarr.observing import Observer, observed_copy
+from azarr.projections import AnyRun, Projection, plan_of
+from azarr.selection import AnySelection
+from azarr.stores.base import BlockingStore, ReadableStore, Stamped, stamped
+from azarr.telemetry import Telemetry
+from azarr.types import Array, Buffer, ByteRange, Coords
+
+MERGED_GAP, MERGED_NBYTES = 2**20, 16 * 2**20
+"""Ranges of one shard are fetched together when at most so much lies between them and so much is fetched at once."""
+
+INDEXES_NBYTES = 16 * 2**20
+"""What one operation keeps of shard indexes."""
+
+ENTRY_NBYTES = 256
+"""What it takes to remember that there is no shard."""
+
+ATTEMPTS = 100
+"""How often a shard is read again because it was replaced meanwhile."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Located:
+    """The index of a shard, ``None`` where there is no shard, and the stamp of the shard that it was read of."""
+
+    index: ShardIndex | None
+    stamp: Any = None
+
+    @property
+    def nbytes(self) -> int:
+        """What it takes to remember it."""
+        return ENTRY_NBYTES if self.index is None else self.index.nbytes
+
+    def fits(self, found: Stamped) -> bool:
+        """Whether what was found is of the same shard, as far as the store can tell."""
+        return found.value is not None and (found.stamp is None or self.stamp is None or found.stamp == self.stamp)
+
+
+class ShardIndexes:
+    """The indexes of the shards that one operation has met, the latest of them within a bound in bytes; for threads and tasks."""
+
+    def __init__(self) -> None:
+        self._mutex = threading.Lock()
+        self._indexes: OrderedDict[Coords, Located] = OrderedDict()
+        self._nbytes = 0
+
+    def get(self, unit: Coords) -> Located | None:
+        """The index of ``unit``, if it is known."""
+        with self._mutex:
+            if unit not in self._indexes:
+                return None
+            self._indexes.move_to_end(unit)
+            return self._indexes[unit]
+
+    def put(self, unit: Coords, located: Located) -> None:
+        """Remember the index of ``unit``."""
+        with self._mutex:
+            self._forget(unit)
+            self._indexes[unit] = located
+            self._nbytes += located.nbytes
+            while self._nbytes > INDEXES_NBYTES and len(self._indexes) > 1:
+                self._forget(next(iter(self._indexes)))
+
+    def forget(self, unit: Coords, located: Located) -> None:
+        """Forget the index of ``unit``, if it is this one."""
+        with self._mutex:
+            if self._indexes.get(unit) is located:
+                self._forget(unit)
+
+    def _forget(self, unit: Coords) -> None:
+        old = self._indexes.pop(unit, None)
+        if old is not None:
+            self._nbytes -= old.nbytes
+
+
+class ShardedChunks:
+    """Chunks inside shards: units that hold ``layout.grid_shape`` chunks each."""
+
+    observer: Observer | None = None
+
+    def __init__(
+        self,
+        store: ReadableStore,
+        prefix: str,
+        keys: ChunkKeyEncoding,
+        layout: ShardLayout,
+        shape: tuple[int, ...],
+    ) -> None:
+        self.store: Any = store
+        self.blocking = isinstance(store, BlockingStore)
+        self.pipeline = layout.pipeline
+        self.chunks: tuple[int | ChunkLengths, ...] = layout.pipeline.spec.shape
+        self.unit_shape = layout.shape
+        self.chunks_per_unit = layout.grid_shape
+        self.key_prefix, self.keys, self._layout, self._shape = prefix, keys, layout, shape
+        self._indexes = ShardIndexes()
+        self._fetching: dict[Coords, asyncio.Lock] = {}
+
+    def pipeline_of(self, coords: Coords) -> CodecPipeline:
+        del coords
+        return self.pipeline
+
+    def of_field(self, field: tuple[str, ...]) -> ShardedChunks:
+        layout = self._layout.with_pipeline(FieldPipeline(self.pipeline, field))
+        return ShardedChunks(self.store, self.key_prefix, self.keys, layout, self._shape)
+
+    def operation(self, telemetry: Telemetry) -> ShardedChunks:
+        # An index is trusted for one operation only, as other writers may replace the shard afterwards.
+        fresh = ShardedChunks(self.store, self.key_prefix, self.keys, self._layout, self._shape)
+        return observed_copy(fresh, telemetry) if telemetry.active else fresh
+
+    def extent(self, selection: AnySelection) -> Extent:
+        chunks = plan_of(selection, self.pipeline.spec.shape, self._shape)
+        return Extent(chunks, plan_of(selection, self.unit_shape, self._shape))
+
+    def batches(self, extent: Extent, *, request_nbytes: int, ordered: bool) -> Iterator[Batch]:
+        longest, per_shard = run_length(self.pipeline, request_nbytes), self.chunks_per_unit
+        if ordered:
+            yield from ((run,) for run in extent.chunks.runs(longest, align=per_shard))
+            return
+        most = max(1, request_nbytes // max(1, self.pipeline.spec.nbytes))
+        for unit in extent.units.projections():
+            batch: list[AnyRun] = []
+            for run in extent.chunks.within(unit, per_shard).runs(longest):
+                if batch and sum(other.length for other in batch) + run.length > most:
+                    yield tuple(batch)
+                    batch = []
+                batch.append(run)
+            yield tuple(batch)
+
+    def key(self, unit: Coords) -> str:
+        return self.key_prefix + self.keys.encode(unit)
+
+    def region(self, coords: Coords) -> tuple[slice, ...]:
+        return RegularGrid(self._shape, self.pipeline.spec.shape).region(coords)
+
+    def _unit(self, coords: Coords) -> Coords:
+        return tuple(index // count for index, count in zip(coords, self._layout.grid_shape, strict=True))
+
+    def _number(self, coords: Coords) -> int:
+        return self._layout.number(tuple(index % count for index, count in zip(coords, self._layout.grid_shape, strict=True)))
+
+    def _locate(self, index: ShardIndex, coords: Sequence[Coords], wanted: Sequence[int]) -> list[tuple[int, ByteRange]]:
+        """Where the chunks with the numbers ``wanted`` among ``coords`` are; those that are not stored are left out."""
+        ranges = []
+        for number in wanted:
+            with about(coords[number]):
+                where = index.locate(self._number(coords[number]))
+            if where is not None:
+                ranges.append((number, where))
+        return ranges
+
+    def fetch_blocking(self, run: AnyRun) -> Iterator[tuple[int, Buffer | None]]:
+        coords = run.chunk_coords()
+        unit = self._unit(coords[0])
+        store, key, wanted = cast("BlockingStore", self.store), self.key(unit), list(range(run.length))
+        left: set[int] = set()
+        for _ in range(ATTEMPTS):
+            located = self._index_blocking(unit, coords[0])
+            ranges = [] if located.index is None else self._locate(located.index, coords, wanted)
+            left = {number for number, _ in ranges}
+            yield from ((number, None) for number in wanted if number not in left)
+            for merged in merge(ranges):
+                where = span_of(merged)
+                found = store.get_stamped_blocking(key, where, scratch.encoded.reserve)
+                if not located.fits(found):
+                    self._indexes.forget(unit, located)
+                    break
+                yield from cut(found.value, merged, where.start, coords)
+                left.difference_update(number for number, _ in merged)
+            if not left:
+                return
+            wanted = sorted(left)
+        raise self._restless(key)
+
+    def _restless(self, key: str) -> TransientStoreError:
+        return TransientStoreError(f"{key!r} was replaced each time while it was read, {ATTEMPTS} times: let its writers pause", key=key)
+
+    def copy_blocking(self, run: AnyRun, memory: memoryview) -> list[int]:
+        nbytes, missing = self.pipeline.spec.nbytes, []
+        for number, data in self.fetch_blocking(run):
+            if data is None:
+                missing.append(number)
+            elif len(data) != nbytes:
+                error = wrong_size("bytes", len(data), nbytes)
+                error.coords = run.chunk_coords()[number]
+                raise error
+            else:
+                memory[number * nbytes : (number + 1) * nbytes] = data
+        return missing
+
+    def _index_blocking(self, unit: Coords, coords: Coords) -> Located:
+        located = self._indexes.get(unit)
+        if located is None:
+            found = cast("BlockingStore", self.store).get_stamped_blocking(self.key(unit), self._layout.index_request)
+            located = self._decoded(found, coords)
+            self._indexes.put(unit, located)
+        return located
+
+    def _decoded(self, found: Stamped, coords: Coords) -> Located:
+        with about(coords):
+            return Located(None if found.value is None else self._layout.decode_index(found.value), found.stamp)
+
+    async def fetch(self, batch: Batch, requests: asyncio.Semaphore) -> list[Buffer | None]:
+        coords = [each for run in batch for each in run.chunk_coords()]
+        chunks: list[Buffer | None] = [None] * len(coords)
+        unit = self._unit(coords[0])
+        key, wanted = self.key(unit), list(range(len(coords)))
+        for _ in range(ATTEMPTS):
+            located = await self._index(unit, coords[0], requests)
+            ranges = [] if located.index is None else self._locate(located.index, coords, wanted)
+            left = {number for number, _ in ranges}
+            for merged in merge(ranges):
+                where = span_of(merged)
+                async with requests:
+                    found = await stamped(self.store, key, where)
+                if not located.fits(found):
+                    self._indexes.forget(unit, located)
+                    break
+                for number, chunk in cut(found.value, merged, where.start, coords):
+                    chunks[number] = chunk
+                    left.discard(number)
+            if not left:
+                return chunks
+            wanted = sorted(left)
+        raise self._restless(key)
+
+    async def _index(self, unit: Coords, coords: Coords, requests: asyncio.Semaphore) -> Located:
+        async with self._fetching.setdefault(unit, asyncio.Lock()):
+            located = self._indexes.get(unit)
+            if located is None:
+                async with requests:
+                    found = await stamped(self.store, self.key(unit), self._layout.index_request)
+                located = self._decoded(found, coords)
+                self._indexes.put(unit, located)
+            self._fetching.pop(unit, None)
+            return located
+
+    def update(self, old: Buffer | None, pieces: Sequence[Piece]) -> Buffer | None:
+        layout = self._layout
+        parts: list[Buffer | None] = [None] * layout.nchunks if old is None else layout.split(old)
+        patches: dict[int, list[tuple[Projection, Array]]] = {}
+        for unit, selection, values in pieces:
+            for projection in self.extent(selection).chunks.within(unit, layout.grid_shape).projections():
+                patches.setdefault(self._number(projection.coords), []).append((projection, values[projection.out or ...]))
+        for number, each in patches.items():
+            with about(each[0][0].coords):
+                encoded = encoded_or_none(self.pipeline.whole, patched(self.pipeline, parts[number], each))
+            # an uncompressed chunk shares memory with what will be overwritten or belongs to the caller
+            parts[number] = encoded if encoded is None or self.pipeline.compressed else bytes(encoded)
+        return None if all(part is None for part in parts) else layout.join(parts)
+
+
+def merge(ranges: Sequence[tuple[int, ByteRange]]) -> Iterator[list[tuple[int, ByteRange]]]:
+    """Numbered ranges in groups that are worth one request each."""
+    group: list[tuple[int, ByteRange]] = []
+    stop = 0
+    for number, where in sorted(ranges, key=lambda item: item[1].start):
+        end = where.stop or 0
+        if group and (where.start - stop > MERGED_GAP or max(stop, end) - group[0][1].start > MERGED_NBYTES):
+            yield group
+            group, stop = [], 0
+        group.append((number, where))
+        stop = max(stop, end)
+    if group:
+        yield group
+
+
+def span_of(merged: list[tuple[int, ByteRange]]) -> ByteRange:
+    """What one request fetches for a group of ranges."""
+    return ByteRange(merged[0][1].start, max(where.stop or 0 for _, where in merged))
+
+
+def cut(data: Buffer | None, merged: list[tuple[int, ByteRange]], start: int, coords: Sequence[Coords]) -> Iterator[tuple[int, Buffer]]:
+    """The chunks that ``data``, the bytes of a shard from ``start`` on, holds."""
+    view = memoryview(data if data is not None else b"")
+    for number, where in merged:
+        stop = (where.stop or 0) - start
+        if stop > len(view):
+            raise CodecError(
+                "the shard ends before the place where its index puts this chunk; the shard was cut off or replaced meanwhile",
+                codec="sharding_indexed",
+                coords=coords[number],
+            )
+        yield number, view[where.start - start : stop]
