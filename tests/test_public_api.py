@@ -11,6 +11,7 @@ import pytest
 
 import azarr
 import azarr.testing
+import azarr.testing.faults
 
 NAMES = [
     "ArrayView",
@@ -136,7 +137,7 @@ CODECS = [
     "from_zarr_python",
 ]
 
-MODULES = [azarr, azarr.blocking, azarr.codecs, azarr.telemetry, azarr.testing]
+MODULES = [azarr, azarr.blocking, azarr.codecs, azarr.telemetry, azarr.testing, azarr.testing.faults]
 
 
 def objects():
