@@ -41,6 +41,8 @@ from azarr.slices import Slice, SliceOptions, SliceStream
 from azarr.stores.latency import LatencyStore
 from azarr.stores.local import LocalStore
 from azarr.stores.memory import MemoryStore
+from azarr.stores.prefix import PrefixStore
+from azarr.stores.readonly import ReadOnlyStore
 from azarr.stores.retrying import RetryingStore
 from azarr.stores.urls import register_store
 from azarr.stream import ChunkStream, StreamStats
@@ -76,7 +78,9 @@ __all__ = [
     "NodeNotFoundError",
     "PluginError",
     "PreconditionFailedError",
+    "PrefixStore",
     "Producer",
+    "ReadOnlyStore",
     "Registration",
     "RegistrationError",
     "RetryPolicy",

@@ -20,9 +20,9 @@ from azarr.claims import OvertakenError
 from azarr.data_types import DataType
 from azarr.errors import StoreError, WriteError, ZarrError
 from azarr.extents import Place, expect_array, in_turn, publish
-from azarr.locks import identity_of
 from azarr.metadata.model import ArrayMetadata
 from azarr.selection import AxisSelection, Selection
+from azarr.stores.base import identity_of
 from azarr.stores.threads import ended
 from azarr.turns import Turn
 from azarr.types import Array, element_nbytes

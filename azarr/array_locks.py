@@ -13,7 +13,8 @@ from collections.abc import Hashable
 from contextlib import suppress
 from typing import NamedTuple
 
-from azarr.locks import Waiter, identity_of
+from azarr.locks import Waiter, written_to
+from azarr.stores.base import identity_of
 
 
 class Place(NamedTuple):
@@ -114,5 +115,6 @@ _mutex = threading.Lock()
 
 def array_locks_of(store: object, path: str) -> ArrayLocks:
     """The locks of the array at ``path``: the same for all who reach the same data, whatever store object they have."""
+    identity, prefix = written_to(identity_of(store))
     with _mutex:
-        return _locks.setdefault((identity_of(store), path), ArrayLocks())
+        return _locks.setdefault((identity, f"{prefix}{path}".rstrip("/")), ArrayLocks())

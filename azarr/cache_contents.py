@@ -20,7 +20,8 @@ from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
 import numpy as np
 
 from azarr.chunk_sources import ChunkSource
-from azarr.locks import KeyedLocks, identity_of, locks_of
+from azarr.locks import KeyedLocks, locks_of
+from azarr.stores.base import identity_of
 from azarr.types import Array, Coords
 
 ENTRY_NBYTES = 512

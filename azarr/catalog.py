@@ -16,12 +16,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from azarr.errors import MetadataError
-from azarr.locks import identity_of, locks_of
+from azarr.locks import locks_of
 from azarr.metadata import v3
 from azarr.metadata.consolidated import MEMBER, Consolidated, Documents, parse_v2, parse_v3
 from azarr.paths import above, depth, is_below, key_of, relative
 from azarr.rewriting import rewrite
-from azarr.stores.base import as_conditional
+from azarr.stores.base import as_conditional, identity_of
 from azarr.types import JSON, Buffer, Limits
 from azarr.window import gather
 

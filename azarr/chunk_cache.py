@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from azarr.cache_contents import CachedChunks, Contents
 from azarr.chunk_sources import ChunkSource
-from azarr.locks import identity_of
+from azarr.stores.base import identity_of
 
 
 @dataclass(frozen=True, slots=True)

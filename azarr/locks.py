@@ -10,6 +10,8 @@ from collections.abc import Callable, Hashable
 from contextlib import suppress
 from typing import Protocol
 
+from azarr.stores.base import Below, Overlaid, identity_of
+
 
 class Waiter:
     """Somebody in the queue for a key: a task on some loop."""
@@ -74,19 +76,22 @@ class KeyedLocks:
     def __init__(self) -> None:
         self._mutex = threading.Lock()
         self._queues: dict[str, deque[Waiter | Caller]] = {}
-        self._watchers: tuple[weakref.ref[Watcher], ...] = ()
+        self._watchers: tuple[tuple[weakref.ref[Watcher], str], ...] = ()
 
-    def watch(self, watcher: Watcher) -> None:
-        """Tell ``watcher``, for as long as it lives, what has been written, in the thread where that happens."""
+    def watch(self, watcher: Watcher, below: str = "") -> None:
+        """Tell ``watcher``, for as long as it lives, what has been written, in the thread where that happens.
+
+        With ``below`` only where keys begin with that, and by the rest of the keys.
+        """
         with self._mutex:
-            self._watchers = (*(each for each in self._watchers if each() is not None), weakref.ref(watcher))
+            self._watchers = (*(each for each in self._watchers if each[0]() is not None), (weakref.ref(watcher), below))
 
     def changed_below(self, prefix: str) -> None:
         """For whoever has written or erased values whose keys begin with ``prefix`` without holding their locks."""
-        for each in self._watchers:
+        for each, below in self._watchers:
             watcher = each()
-            if watcher is not None:
-                watcher.changed_below(prefix)
+            if watcher is not None and (prefix.startswith(below) or below.startswith(prefix)):
+                watcher.changed_below(prefix[len(below) :])
 
     def hold(self, key: str) -> Hold:
         """Hold the lock of ``key`` in a task: ``async with locks.hold(key): ...``."""
@@ -118,10 +123,10 @@ class KeyedLocks:
 
     def release(self, key: str) -> None:
         """Hand the lock of ``key`` to the next in the queue."""
-        for each in self._watchers:
+        for each, below in self._watchers:
             watcher = each()
-            if watcher is not None:
-                watcher.changed(key)
+            if watcher is not None and key.startswith(below):
+                watcher.changed(key[len(below) :])
         with self._mutex:
             queue = self._queues[key]
             while queue:
@@ -149,6 +154,34 @@ class KeyedLocks:
         self.release(key)
 
 
+class LocksBelow(KeyedLocks):
+    """The locks of ``whole`` for those whose keys lack the ``prefix`` that the values have there."""
+
+    def __init__(self, whole: KeyedLocks, prefix: str) -> None:
+        super().__init__()
+        self._whole, self._prefix = whole, prefix
+
+    def watch(self, watcher: Watcher, below: str = "") -> None:
+        """As of all locks."""
+        self._whole.watch(watcher, self._prefix + below)
+
+    def changed_below(self, prefix: str) -> None:
+        """As of all locks."""
+        self._whole.changed_below(self._prefix + prefix)
+
+    async def acquire(self, key: str) -> None:
+        """As of all locks."""
+        await self._whole.acquire(self._prefix + key)
+
+    def acquire_or_call(self, key: str, granted: Callable[[], None]) -> bool:
+        """As of all locks."""
+        return self._whole.acquire_or_call(self._prefix + key, granted)
+
+    def release(self, key: str) -> None:
+        """As of all locks."""
+        self._whole.release(self._prefix + key)
+
+
 class Hold:
     """Holds a lock for the time of an ``async with``. Not a generator, as those are not told when a task is thrown away."""
 
@@ -164,12 +197,6 @@ class Hold:
         self._locks.release(self._key)
 
 
-def identity_of(store: object) -> Hashable:
-    """What stores have in common that hold the same data; a store that says nothing of it is alone."""
-    identity: Hashable = getattr(store, "identity", None) or ("object", id(store))
-    return identity
-
-
 _locks: weakref.WeakValueDictionary[Hashable, KeyedLocks] = weakref.WeakValueDictionary()
 _locks_mutex = threading.Lock()
 
@@ -179,9 +206,20 @@ def locks_of(store: object) -> KeyedLocks:
 
     The one thing azarr shares between all users of a process, since writers who know nothing of each other must meet somewhere.
     """
-    identity = identity_of(store)
+    identity, prefix = written_to(identity_of(store))
     with _locks_mutex:
         locks = _locks.get(identity)
         if locks is None:
             locks = _locks[identity] = KeyedLocks()
-        return locks
+    return LocksBelow(locks, prefix) if prefix else locks
+
+
+def written_to(identity: Hashable) -> tuple[Hashable, str]:
+    """Where values are written by whoever has data of this ``identity``, and what their keys begin with there."""
+    prefix = ""
+    while isinstance(identity, Below | Overlaid):
+        if isinstance(identity, Below):
+            prefix, identity = identity.prefix + prefix, identity.whole
+        else:
+            identity = identity.above
+    return identity, prefix

@@ -34,7 +34,7 @@ from contextvars import ContextVar
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar, Concatenate, Literal, NamedTuple, ParamSpec, Protocol, Self, TypeAlias, cast
 
-from azarr.types import Coords
+from azarr.types import ByteRange, Coords, Suffix
 
 __all__ = [
     "CacheEvent",
@@ -164,12 +164,14 @@ class CodecEvent(Event):
 class StoreRequestEvent(Event):
     """The store does ``operation``, by the name of the method (``get``, ``set``, ``erase``, ``list_dir``, …), on ``key``, or on a prefix.
 
-    ``nbytes`` bytes have been received or sent; ``missing`` says that there was nothing at the key.
+    ``byte_range`` is the part of the value that is asked for, ``None`` for all of it. ``nbytes`` bytes have been received or sent;
+    ``missing`` says that there was nothing at the key.
     """
 
     subject: ClassVar[str] = "store.request"
     operation: str
     key: str
+    byte_range: ByteRange | Suffix | None = None
     nbytes: int = 0
     missing: bool = False
 

@@ -9,11 +9,14 @@ from azarr.stores.base import (
     Store,
     Version,
     Versioned,
+    VersionedStore,
     WritableStore,
 )
 from azarr.stores.latency import LatencyStore
 from azarr.stores.local import LocalStore
 from azarr.stores.memory import MemoryStore
+from azarr.stores.prefix import PrefixStore
+from azarr.stores.readonly import ReadOnlyStore
 
 __all__ = [
     "BlockingStore",
@@ -23,9 +26,12 @@ __all__ = [
     "LocalStore",
     "LockingStore",
     "MemoryStore",
+    "PrefixStore",
+    "ReadOnlyStore",
     "ReadableStore",
     "Store",
     "Version",
     "Versioned",
+    "VersionedStore",
     "WritableStore",
 ]

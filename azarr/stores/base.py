@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from azarr.errors import StoreError
@@ -116,6 +117,23 @@ def as_conditional(store: object) -> ConditionalStore | None:
 
 
 @runtime_checkable
+class VersionedStore(Protocol):
+    """A store that tells the versions of its values, whether or not it can write on condition of them, as a web server does."""
+
+    @property
+    def versioned(self) -> bool:
+        """Whether it really can: a store around another one can what that one can."""
+
+    async def get_versioned(self, key: str, byte_range: Request = None) -> Versioned:
+        """As ``get``, together with the version of the whole value."""
+
+
+def as_versioned(store: object) -> VersionedStore | ConditionalStore | None:
+    """``store``, if it tells versions."""
+    return store if isinstance(store, VersionedStore) and store.versioned else as_conditional(store)
+
+
+@runtime_checkable
 class LockingStore(Protocol):
     """A store that keeps other processes away for the time of several reads and writes, and lets them in if this one dies."""
 
@@ -187,6 +205,31 @@ async def stamped(store: ReadableStore, key: str, byte_range: Request = None) ->
     if isinstance(store, StampingStore):
         return await store.get_stamped(key, byte_range)
     return Stamped(await store.get(key, byte_range))
+
+
+@dataclass(frozen=True, slots=True)
+class Below:
+    """The ``identity`` of a store that has what is below ``prefix`` in the data of another ``identity``, by the rest of its keys.
+
+    Whoever writes through the one excludes who writes the same value through the other.
+    """
+
+    whole: Hashable
+    prefix: str
+
+
+@dataclass(frozen=True, slots=True)
+class Overlaid:
+    """The ``identity`` of a store that writes to the data of ``above``, and reads those of ``below`` where there are none."""
+
+    above: Hashable
+    below: Hashable
+
+
+def identity_of(store: object) -> Hashable:
+    """What stores have in common that hold the same data; a store that says nothing of it is alone."""
+    identity: Hashable = getattr(store, "identity", None) or ("object", id(store))
+    return identity
 
 
 def is_remote(store: object) -> bool:

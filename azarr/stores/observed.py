@@ -2,27 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 import time
-from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, cast
 
 from azarr.errors import PreconditionFailedError
-from azarr.stores.base import (
-    BlockingStore,
-    ConditionalStore,
-    ListableStore,
-    LockingStore,
-    ReadableStore,
-    Request,
-    Reserve,
-    Stamped,
-    StampingStore,
-    Version,
-    Versioned,
-    WritableStore,
-)
+from azarr.stores.base import ReadableStore, Request, Reserve, Stamped, Version, Versioned
+from azarr.stores.wrapping import Wrapping
 from azarr.telemetry import Listener, Span, StoreRequestEvent, Telemetry, listener
 from azarr.types import Buffer, Listing
 
@@ -33,13 +20,7 @@ def observed(store: ReadableStore, telemetry: Telemetry, path: str | None = None
     It can do what ``store`` can: it is a ``WritableStore``, a ``ListableStore``, a ``BlockingStore``, … where ``store`` is one. A pickled
     copy is ``store`` itself, since nobody listens in another process.
     """
-    return observed_class(tuple(face for protocol, face in FACES.items() if isinstance(store, protocol)))(store, telemetry, path)
-
-
-@functools.cache
-def observed_class(faces: tuple[type, ...]) -> type[Any]:
-    """A class with just these faces: protocols are told by the methods that a class has."""
-    return type("ObservedStore", (*faces, Observed), {"__doc__": "A store that tells every request it is asked for."})
+    return ObservedStore(store, telemetry, path)
 
 
 def itself(store: ReadableStore) -> ReadableStore:
@@ -47,11 +28,12 @@ def itself(store: ReadableStore) -> ReadableStore:
     return store
 
 
-class Observed:
-    """What all faces share."""
+class ObservedStore(Wrapping):
+    """A store that tells every request it is asked for."""
 
-    def __init__(self, store: Any, telemetry: Telemetry, path: str | None) -> None:
-        self._store, self._telemetry, self._path = store, telemetry, path
+    def __init__(self, store: Any, telemetry: Telemetry, path: str | None = None) -> None:
+        super().__init__(store)
+        self._telemetry, self._path = telemetry, path
         self._kind = type(store).__name__
 
     def __repr__(self) -> str:
@@ -60,13 +42,10 @@ class Observed:
     def __reduce__(self) -> tuple[Any, ...]:
         return itself, (self._store,)
 
-    @property
-    def identity(self) -> Hashable:
-        """That of the store around which this one is, for the data are the same."""
-        return cast("Hashable", getattr(self._store, "identity", None) or ("object", id(self._store)))
-
-    def _begin(self, operation: str, key: str) -> Span:
-        return self._telemetry.begin(StoreRequestEvent, path=self._path, store=self._kind, operation=operation, key=key)
+    def _begin(self, operation: str, key: str, byte_range: Request = None) -> Span:
+        return self._telemetry.begin(
+            StoreRequestEvent, path=self._path, store=self._kind, operation=operation, key=key, byte_range=byte_range
+        )
 
     @contextmanager
     def _request(self, operation: str, key: str, nbytes: int = 0) -> Iterator[None]:
@@ -88,12 +67,8 @@ class Observed:
         finally:
             listener.reset(token)
 
-
-class ObservedReads(Observed):
-    """The face of a ``ReadableStore``."""
-
     async def get(self, key: str, byte_range: Request = None) -> Buffer | None:
-        span = self._begin("get", key)
+        span = self._begin("get", key, byte_range)
         try:
             with self._listening():
                 value: Buffer | None = await self._store.get(key, byte_range)
@@ -103,12 +78,9 @@ class ObservedReads(Observed):
         received(span, value)
         return value
 
-
-class ObservedStamps(Observed):
-    """The face of a ``StampingStore``."""
-
     async def get_stamped(self, key: str, byte_range: Request = None) -> Stamped:
-        span = self._begin("get", key)
+        """See ``StampingStore``."""
+        span = self._begin("get", key, byte_range)
         try:
             with self._listening():
                 found: Stamped = await self._store.get_stamped(key, byte_range)
@@ -118,12 +90,8 @@ class ObservedStamps(Observed):
         received(span, found.value)
         return found
 
-
-class ObservedWrites(Observed):
-    """The face of a ``WritableStore``."""
-
     async def set(self, key: str, value: Buffer) -> None:
-        with self._request("set", key, len(value)):
+        with self._request("set", key, nbytes_of(value)):
             await self._store.set(key, value)
 
     async def erase(self, key: str) -> None:
@@ -133,10 +101,6 @@ class ObservedWrites(Observed):
     async def erase_prefix(self, prefix: str) -> None:
         with self._request("erase_prefix", prefix):
             await self._store.erase_prefix(prefix)
-
-
-class ObservedListing(Observed):
-    """The face of a ``ListableStore``."""
 
     async def list_prefix(self, prefix: str = "") -> AsyncIterator[str]:
         """As of the store; the time that the consumer takes does not count."""
@@ -165,12 +129,10 @@ class ObservedListing(Observed):
         with self._request("list_dir", prefix):
             return cast("Listing", await self._store.list_dir(prefix))
 
-
-class ObservedBlocking(Observed):
-    """The face of a ``BlockingStore``. Requests that the store is asked for together share their time equally, and fail together."""
+    # Requests that the store is asked for together share their time equally, and fail together.
 
     def get_blocking(self, key: str, byte_range: Request = None, reserve: Reserve | None = None) -> Buffer | None:
-        span = self._begin("get", key)
+        span = self._begin("get", key, byte_range)
         try:
             value: Buffer | None = self._store.get_blocking(key, byte_range, reserve)
         except BaseException as error:
@@ -180,7 +142,7 @@ class ObservedBlocking(Observed):
         return value
 
     def get_stamped_blocking(self, key: str, byte_range: Request = None, reserve: Reserve | None = None) -> Stamped:
-        span = self._begin("get", key)
+        span = self._begin("get", key, byte_range)
         try:
             found: Stamped = self._store.get_stamped_blocking(key, byte_range, reserve)
         except BaseException as error:
@@ -225,7 +187,7 @@ class ObservedBlocking(Observed):
         return size
 
     def set_blocking(self, key: str, value: Buffer) -> None:
-        with self._request("set", key, len(value)):
+        with self._request("set", key, nbytes_of(value)):
             self._store.set_blocking(key, value)
 
     def erase_blocking(self, key: str) -> None:
@@ -244,7 +206,7 @@ class ObservedBlocking(Observed):
                 span = self._begin("get", key)
             received(span, old)
             new = change(old)
-            span, nbytes = self._begin("erase" if new is None else "set", key), 0 if new is None else len(new)
+            span, nbytes = self._begin("erase" if new is None else "set", key), 0 if new is None else nbytes_of(new)
             return new
 
         try:
@@ -254,17 +216,8 @@ class ObservedBlocking(Observed):
             raise
         span.stop(nbytes=nbytes or 0)
 
-
-class ObservedConditions(Observed):
-    """The face of a ``ConditionalStore``."""
-
-    @property
-    def conditional(self) -> bool:
-        """As of the store."""
-        return bool(self._store.conditional)
-
     async def get_versioned(self, key: str, byte_range: Request = None) -> Versioned:
-        span = self._begin("get", key)
+        span = self._begin("get", key, byte_range)
         try:
             with self._listening():
                 found: Versioned = await self._store.get_versioned(key, byte_range)
@@ -275,7 +228,7 @@ class ObservedConditions(Observed):
         return found
 
     async def set_if(self, key: str, value: Buffer, version: Version | None) -> None:
-        with self._request("set_if", key, len(value)):
+        with self._request("set_if", key, nbytes_of(value)):
             await self._store.set_if(key, value, version)
 
     async def erase_if(self, key: str, version: Version) -> None:
@@ -283,33 +236,14 @@ class ObservedConditions(Observed):
             await self._store.erase_if(key, version)
 
 
-class ObservedLocks(Observed):
-    """The face of a ``LockingStore``; locks are no requests, as whoever waits for one asks the store for nothing."""
-
-    @property
-    def locking(self) -> bool:
-        """As of the store."""
-        return bool(self._store.locking)
-
-    def lock(self, prefix: str) -> AbstractAsyncContextManager[None]:
-        return cast("AbstractAsyncContextManager[None]", self._store.lock(prefix))
-
-
-FACES: dict[Any, type] = {
-    ReadableStore: ObservedReads,
-    StampingStore: ObservedStamps,
-    WritableStore: ObservedWrites,
-    ListableStore: ObservedListing,
-    BlockingStore: ObservedBlocking,
-    ConditionalStore: ObservedConditions,
-    LockingStore: ObservedLocks,
-}
-"""What a store can do, and how that is observed."""
+def nbytes_of(value: Buffer) -> int:
+    """The size of ``value``, whose items need not be bytes."""
+    return value.nbytes if isinstance(value, memoryview) else len(value)
 
 
 def received(span: Span, value: Buffer | None) -> None:
     """The end of a request that was answered with ``value``."""
-    span.stop(nbytes=0 if value is None else len(value), missing=value is None)
+    span.stop(nbytes=0 if value is None else nbytes_of(value), missing=value is None)
 
 
 def copied(span: Span, size: int | None, out: memoryview, **measured: float) -> None:

@@ -1,0 +1,128 @@
+"""What all stores around a store have in common."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+
+from azarr.stores import (
+    BlockingStore,
+    ConditionalStore,
+    LatencyStore,
+    ListableStore,
+    LocalStore,
+    LockingStore,
+    MemoryStore,
+    ReadableStore,
+    Store,
+    VersionedStore,
+    WritableStore,
+)
+from azarr.stores.base import as_conditional, as_locking, as_versioned, identity_of
+from azarr.stores.wrapping import Wrapping
+from azarr.testing import StoreSuite
+
+PROTOCOLS = (ReadableStore, WritableStore, ListableStore, Store, BlockingStore, ConditionalStore, LockingStore)
+
+
+class Passing(Wrapping):
+    """Changes nothing."""
+
+
+class Careful(Wrapping):
+    lacks = frozenset({"lock"})
+
+    def __init__(self, store, *, care=1):
+        super().__init__(store)
+        self.care = care
+
+    def _options(self):
+        return {"care": self.care}
+
+
+class ReadOnly:
+    async def get(self, key, byte_range=None):
+        return key.encode()
+
+
+class Versions(ReadOnly):
+    versioned = True
+
+    async def get_versioned(self, key, byte_range=None):
+        return key.encode(), 1
+
+
+class TestPassingMemoryStore(StoreSuite):
+    def make_store(self):
+        return Passing(MemoryStore())
+
+
+class TestPassingLocalStore(StoreSuite):
+    keys_nest = False
+
+    @pytest.fixture
+    def store(self, tmp_path):
+        return Passing(LocalStore(tmp_path / "root", durability="none"))
+
+
+@pytest.mark.parametrize("make", [ReadOnly, MemoryStore, lambda: LatencyStore(MemoryStore(), 0.0), lambda: LocalStore(".")])
+def test_can_do_what_the_store_can(make):
+    store = make()
+    around = Passing(Passing(store))
+    assert [isinstance(around, each) for each in PROTOCOLS] == [isinstance(store, each) for each in PROTOCOLS]
+    for ability in (as_conditional, as_locking, as_versioned):
+        assert (ability(around) is None) == (ability(store) is None)
+    assert identity_of(around) == identity_of(store)
+
+
+def test_what_tells_versions_need_not_write():
+    around = Passing(Versions())
+    assert isinstance(around, VersionedStore)
+    assert as_versioned(around) is around
+    assert as_conditional(around) is None
+    assert not isinstance(Passing(ReadOnly()), VersionedStore)
+
+
+def test_what_a_wrapper_lacks_it_never_has(tmp_path):
+    store = Careful(LocalStore(tmp_path))
+    assert not isinstance(store, LockingStore)
+    assert isinstance(store, ConditionalStore)
+    assert not isinstance(Passing(store), LockingStore)
+
+
+def test_is_of_its_class_whatever_it_lacks():
+    for store in (MemoryStore(), ReadOnly()):
+        around = Careful(store, care=2)
+        assert isinstance(around, Careful)
+        assert type(around).__name__ == "Careful"
+        assert repr(around) == f"Careful({store!r}, care=2)"
+    assert type(Careful(ReadOnly())) is type(Careful(store=ReadOnly()))
+
+
+def test_is_pickled_with_its_store_and_options(tmp_path):
+    copy = pickle.loads(pickle.dumps(Careful(Passing(LocalStore(tmp_path)), care=3)))
+    assert type(copy) is type(Careful(LocalStore(tmp_path)))
+    assert repr(copy) == f"Careful(Passing({LocalStore(tmp_path)!r}), care=3)"
+
+
+async def test_closes_what_is_closed():
+    class Closing(MemoryStore):
+        told = ()
+
+        async def __aenter__(self):
+            self.told += ("enter",)
+            return self
+
+        async def aclose(self):
+            self.told += ("close",)
+
+    store = Closing()
+    async with Passing(Passing(store)) as around:
+        assert isinstance(around, Passing)
+        assert store.told == ("enter",)
+    assert store.told == ("enter", "close")
+    await around.aclose()
+    assert store.told == ("enter", "close", "close")
+    async with Passing(MemoryStore()) as around:  # which is not closed
+        await around.set("a", b"1")
