@@ -44,7 +44,7 @@ from azarr.stores.memory import MemoryStore
 from azarr.stores.prefix import PrefixStore
 from azarr.stores.readonly import ReadOnlyStore
 from azarr.stores.retrying import RetryingStore
-from azarr.stores.urls import register_store
+from azarr.stores.urls import open_store, register_store
 from azarr.stream import ChunkStream, StreamStats
 from azarr.streaming import StreamOptions
 from azarr.telemetry import Telemetry
@@ -116,6 +116,7 @@ __all__ = [
     "open",
     "open_array",
     "open_group",
+    "open_store",
     "register_chunk_key_encoding",
     "register_codec",
     "register_data_type",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import aclosing
-from typing import Literal
+from typing import Any, Literal
 
 from azarr import documents, nodes
 from azarr.array import AsyncArray
@@ -12,20 +13,26 @@ from azarr.documents import Documents, as_documents, expect_store, format_of, ho
 from azarr.engine import Engine, default_engine
 from azarr.errors import MetadataError, NodeNotFoundError
 from azarr.group import AsyncGroup, open_node
-from azarr.hierarchy import StoreLike
+from azarr.locations import place
 from azarr.metadata.consolidated import MEMBER, parse_node
 from azarr.metadata.model import GroupMetadata
 from azarr.metadata.translation import translated
-from azarr.paths import child, depth, key_of, normalize
+from azarr.paths import child, depth, key_of
 from azarr.stores.base import Store
-from azarr.stores.urls import open_store
+from azarr.stores.urls import StoreLike
 from azarr.types import ByteRange, Limits
 
 NAMES = {2: (".zarray", ".zgroup", ".zattrs", ".zmetadata"), 3: ("zarr.json",)}
 
 
 async def convert(
-    store: StoreLike, path: str = "", *, zarr_format: Literal[2, 3] = 3, keep_old: bool = False, engine: Engine | None = None
+    store: StoreLike,
+    path: str = "",
+    *,
+    zarr_format: Literal[2, 3] = 3,
+    keep_old: bool = False,
+    storage_options: Mapping[str, Any] | None = None,
+    engine: Engine | None = None,
 ) -> AsyncArray | AsyncGroup:
     """The node at ``path``, after it and all nodes below it have become Zarr v3 (or v2), their chunks staying as they are.
 
@@ -41,7 +48,8 @@ async def convert(
         StoreError: The store failed, or is read-only. Each node is then there in one format or in both.
 
     """
-    own_store, where, engine_ = expect_store(open_store(store)), normalize(path), engine or default_engine()
+    found_store, where, _ = place(store, path, storage_options)  # in whatever format it is by now
+    own_store, engine_ = expect_store(found_store), engine or default_engine()
     target, limits = engine_.observed(own_store, where), engine_.limits
     old = other(zarr_format)
     if await documents.fetch_documents(target, where, limits) is None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from types import MappingProxyType
@@ -16,12 +15,13 @@ from azarr.copying import Progress, copy_nodes, copy_prefix
 from azarr.creation import array_metadata
 from azarr.engine import Engine, default_engine
 from azarr.errors import MetadataError, NodeExistsError, NodeNotFoundError
+from azarr.locations import place
 from azarr.metadata.consolidated import Consolidated, parse_node
 from azarr.metadata.model import ArrayMetadata, GroupMetadata
 from azarr.metadata.translation import translated
 from azarr.paths import child, normalize, relative
 from azarr.stores.base import ReadableStore, is_remote
-from azarr.stores.urls import open_store
+from azarr.stores.urls import StoreLike
 from azarr.tree import draw, label_of
 from azarr.types import JSON
 
@@ -274,7 +274,7 @@ class AsyncGroup:
     async def copy(
         self,
         name: str,
-        target: AsyncGroup | tuple[ReadableStore | AsyncGroup | str | os.PathLike[str], str],
+        target: AsyncGroup | tuple[StoreLike | AsyncGroup, str],
         *,
         overwrite: bool = False,
         progress: Progress | None = None,
@@ -286,7 +286,9 @@ class AsyncGroup:
         """
         source = await self.open(name)
         to, path = target if isinstance(target, tuple) else (target, normalize(name).rpartition("/")[2])
-        store, where = (to.store, child(to.path, path)) if isinstance(to, AsyncGroup) else (open_store(to), normalize(path))
+        store, where, format_ = (to.store, child(to.path, path), None) if isinstance(to, AsyncGroup) else place(to, path)
+        if format_ is not None:
+            options.setdefault("zarr_format", format_)
         return await copy_to(source, store, where, overwrite=overwrite, progress=progress, **options)
 
     def _inside(self, name: str) -> str:

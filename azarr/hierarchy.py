@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 import numpy.typing as npt
 
@@ -15,26 +14,30 @@ from azarr.data_types import DataType
 from azarr.engine import Engine, default_engine
 from azarr.errors import MetadataError
 from azarr.group import AsyncGroup, expect_array, expect_group, node, open_node
+from azarr.locations import place
 from azarr.metadata.model import ArrayMetadata, GroupMetadata
 from azarr.nodes import create_many
 from azarr.paths import child, normalize
-from azarr.stores.base import ReadableStore, is_remote
-from azarr.stores.urls import open_store
+from azarr.stores.base import is_remote
+from azarr.stores.urls import StoreLike
 from azarr.types import JSON
-
-StoreLike: TypeAlias = str | os.PathLike[str] | ReadableStore
-"""Where a hierarchy is: a folder's path, a URL, or a store."""
 
 
 async def open(
-    store: StoreLike, path: str = "", *, zarr_format: Literal[2, 3] | None = None, engine: Engine | None = None
+    store: StoreLike,
+    path: str = "",
+    *,
+    zarr_format: Literal[2, 3] | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+    engine: Engine | None = None,
 ) -> AsyncArray | AsyncGroup:
     """The array or group at ``path`` in ``store``.
 
     Args:
-        store: A folder's path, a ``file://`` URL, or a store object.
+        store: A folder's path, a URL, or a store object.
         path: The node inside the store; the root by default.
-        zarr_format: Look for this format only; by default v3 is looked for first, then v2.
+        zarr_format: Look for this format only; by default that of the URL, or v3 first, then v2.
+        storage_options: Options of the store at a path or URL, as ``open_store`` takes them.
         engine: The limits and workers to use; by default the running loop has one of its own.
 
     Raises:
@@ -43,14 +46,21 @@ async def open(
         StoreError: The store failed.
 
     """
-    return await open_node(open_store(store), normalize(path), engine, zarr_format)
+    target, where, format_ = place(store, path, storage_options, zarr_format)
+    return await open_node(target, where, engine, format_)
 
 
 async def open_array(
-    store: StoreLike, path: str = "", *, zarr_format: Literal[2, 3] | None = None, engine: Engine | None = None
+    store: StoreLike,
+    path: str = "",
+    *,
+    zarr_format: Literal[2, 3] | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+    engine: Engine | None = None,
 ) -> AsyncArray:
     """The array at ``path`` in ``store``; as ``open``, and ``NodeNotFoundError`` where a group is there."""
-    return expect_array(await open_node(open_store(store), normalize(path), engine, zarr_format, kind="array"))
+    target, where, format_ = place(store, path, storage_options, zarr_format)
+    return expect_array(await open_node(target, where, engine, format_, kind="array"))
 
 
 async def open_group(
@@ -59,6 +69,7 @@ async def open_group(
     *,
     zarr_format: Literal[2, 3] | None = None,
     use_consolidated: bool | None = None,
+    storage_options: Mapping[str, Any] | None = None,
     engine: Engine | None = None,
 ) -> AsyncGroup:
     """The group at ``path`` in ``store``; as ``open``, and ``NodeNotFoundError`` where an array is there.
@@ -67,8 +78,8 @@ async def open_group(
     with ``zarr_format=2``). ``use_consolidated=False`` leaves them aside, which may be out of date where something other than azarr has
     changed the hierarchy; ``use_consolidated=True`` raises ``MetadataError`` where there are none.
     """
-    where = normalize(path)
-    found = await open_node(open_store(store), where, engine, zarr_format, kind="group", use_consolidated=use_consolidated)
+    target, where, format_ = place(store, path, storage_options, zarr_format)
+    found = await open_node(target, where, engine, format_, kind="group", use_consolidated=use_consolidated)
     return expect_group(found)
 
 
@@ -80,19 +91,21 @@ async def create_array(
     dtype: npt.DTypeLike | DataType | Mapping[str, JSON] | None = None,
     like: AsyncArray | None = None,
     overwrite: bool = False,
+    storage_options: Mapping[str, Any] | None = None,
     engine: Engine | None = None,
     **options: Any,
 ) -> AsyncArray:
     """A new array at ``path`` in ``store``, all fill value; groups above it are created too.
 
     Args:
-        store: A folder's path, a ``file://`` URL, or a store object.
+        store: A folder's path, a URL, or a store object.
         path: The node inside the store; the root by default.
         shape: The length of each dimension.
         dtype: A NumPy data type, whose byte order the ``bytes`` codec keeps; ``str`` or ``bytes`` for text or bytes of any length; or the
             name of a data type in v3 metadata (``"bfloat16"``, ``"r24"``), or the object that stands for it there.
         like: An array from which everything is taken that is not given here, except its data.
         overwrite: Erase what is there already instead of raising.
+        storage_options: Options of the store at a path or URL, as ``open_store`` takes them.
         engine: The limits and workers to use; by default the running loop has one of its own.
         **options: ``chunks`` (a shape, in which a list of lengths may stand for a dimension; one length for all dimensions; or
             ``"auto"``, the default, see below),
@@ -116,8 +129,8 @@ async def create_array(
         StoreError: The store failed, or is read-only.
 
     """
-    target, where = open_store(store), normalize(path)
-    given = {"shape": shape, "dtype": dtype, **options}
+    target, where, format_ = place(store, path, storage_options, options.get("zarr_format"))
+    given = {"shape": shape, "dtype": dtype, **options, **({} if format_ is None else {"zarr_format": format_})}
     metadata = array_metadata(given, like=None if like is None else like.metadata, remote=is_remote(target))
     used = engine or default_engine()
     await documents.create(used.observed(target, where), where, metadata, used.limits, overwrite=overwrite)
@@ -129,16 +142,17 @@ async def create_group(
     path: str = "",
     *,
     attributes: Mapping[str, JSON] | None = None,
-    zarr_format: Literal[2, 3] = 3,
+    zarr_format: Literal[2, 3] | None = None,
     overwrite: bool = False,
+    storage_options: Mapping[str, Any] | None = None,
     engine: Engine | None = None,
 ) -> AsyncGroup:
     """A new group at ``path`` in ``store``; groups above it are created too.
 
     Raises ``NodeExistsError`` where a node is there already and ``overwrite`` is false.
     """
-    metadata = new_group(zarr_format, attributes)
-    target, where = open_store(store), normalize(path)
+    target, where, format_ = place(store, path, storage_options, zarr_format)
+    metadata = new_group(3 if format_ is None else format_, attributes)
     used = engine or default_engine()
     await documents.create(used.observed(target, where), where, metadata, used.limits, overwrite=overwrite)
     return AsyncGroup(target, where, metadata, engine)
@@ -156,19 +170,21 @@ async def create_hierarchy(
     nodes: Mapping[str, Mapping[str, Any] | ArrayMetadata | GroupMetadata],
     path: str = "",
     *,
-    zarr_format: Literal[2, 3] = 3,
+    zarr_format: Literal[2, 3] | None = None,
     overwrite: bool = False,
+    storage_options: Mapping[str, Any] | None = None,
     engine: Engine | None = None,
 ) -> dict[str, AsyncArray | AsyncGroup]:
     """Many new arrays and groups at once, by the names they are given in ``nodes``; groups above them are created too.
 
     Args:
-        store: A folder's path, a ``file://`` URL, or a store object.
+        store: A folder's path, a URL, or a store object.
         nodes: What is to be at each path: for an array the options of ``create_array`` (``shape`` and ``dtype``, or ``like``), for a
             group ``{}`` or its ``attributes``, or in either case metadata.
         path: Where the hierarchy begins inside the store; the root by default.
-        zarr_format: 3, or 2; where an option or metadata do not say it.
+        zarr_format: 2 or 3, where an option or metadata do not say it; by default that of the URL, or 3.
         overwrite: Erase what is at these paths already, and below them, instead of raising.
+        storage_options: Options of the store at a path or URL, as ``open_store`` takes them.
         engine: The limits and workers to use; by default the running loop has one of its own.
 
     Raises:
@@ -177,8 +193,10 @@ async def create_hierarchy(
         StoreError: The store failed, or is read-only. What has been written are whole nodes.
 
     """
-    target, top = open_store(store), normalize(path)
-    metadata = {normalize(name): described(each, zarr_format, remote=is_remote(target)) for name, each in nodes.items()}
+    target, top, format_ = place(store, path, storage_options, zarr_format)
+    metadata = {
+        normalize(name): described(each, 3 if format_ is None else format_, remote=is_remote(target)) for name, each in nodes.items()
+    }
     used = engine or default_engine()
     await create_many(used.observed(target, top), {child(top, name): each for name, each in metadata.items()}, used, overwrite=overwrite)
     return {name: node(target, child(top, normalize(name)), metadata[normalize(name)], engine) for name in nodes}

@@ -14,11 +14,12 @@ from azarr.creation import array_metadata
 from azarr.documents import Metadata, checked, expect_store
 from azarr.engine import Engine, default_engine
 from azarr.group import AsyncGroup, copy_to, node
-from azarr.hierarchy import StoreLike, new_group, open
+from azarr.hierarchy import new_group, open
+from azarr.locations import place
 from azarr.metadata.model import ArrayMetadata
 from azarr.paths import above, child, depth, normalize
 from azarr.stores.base import is_remote
-from azarr.stores.urls import open_store
+from azarr.stores.urls import StoreLike
 from azarr.types import Array
 
 
@@ -29,6 +30,7 @@ async def copy(
     *,
     overwrite: bool = False,
     progress: Progress | None = None,
+    storage_options: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> AsyncArray | AsyncGroup:
     """The copy of an array, or of a group with all that is below it, at ``path`` in ``store``.
@@ -38,10 +40,11 @@ async def copy(
 
     Args:
         source: What is copied. A group's nodes are found through its consolidated metadata where it has some.
-        store: A folder's path, a ``file://`` URL, or a store object.
+        store: A folder's path, a URL, or a store object.
         path: Where the copy is to be inside the store; the root by default.
         overwrite: Erase what is there already, before copying, instead of raising.
         progress: Called now and then with the decoded bytes that have been copied, and how many there are in all.
+        storage_options: Options of the store at a path or URL, as ``open_store`` takes them.
         **options: What is to be different, as ``create_array`` takes it: ``zarr_format``, ``chunks``, ``shards``, ``compressors``,
             ``dtype``, … for each array that is copied.
 
@@ -52,20 +55,31 @@ async def copy(
         StoreError: A store failed, or is read-only.
 
     """
-    return await copy_to(source, open_store(store), normalize(path), overwrite=overwrite, progress=progress, **options)
+    target, where, format_ = place(store, path, storage_options, options.get("zarr_format"))
+    if format_ is not None:
+        options["zarr_format"] = format_
+    return await copy_to(source, target, where, overwrite=overwrite, progress=progress, **options)
 
 
 async def save(
-    store: StoreLike, data: object, path: str = "", *, overwrite: bool = False, engine: Engine | None = None, **options: Any
+    store: StoreLike,
+    data: object,
+    path: str = "",
+    *,
+    overwrite: bool = False,
+    storage_options: Mapping[str, Any] | None = None,
+    engine: Engine | None = None,
+    **options: Any,
 ) -> AsyncArray | AsyncGroup:
     """A new array with ``data``, anything NumPy makes an array of, or a new group of arrays where it is a mapping of such.
 
     A mapping's names may be paths, and its values mappings again. ``options`` are those of ``create_array``, for each array. The
     nodes come to exist when all data are there. Raises as ``copy`` does.
     """
-    target, where, engine_ = expect_store(open_store(store)), normalize(path), engine or default_engine()
-    values = named(data)
-    metadata = {name: new_metadata(value, {"zarr_format": 3, **options}, remote=is_remote(target)) for name, value in values.items()}
+    found, where, format_ = place(store, path, storage_options, options.get("zarr_format"))
+    target, engine_ = expect_store(found), engine or default_engine()
+    values, options = named(data), {**options, "zarr_format": 3 if format_ is None else format_}
+    metadata = {name: new_metadata(value, options, remote=is_remote(target)) for name, value in values.items()}
     for name, each in metadata.items():
         checked(child(where, name), each, engine_.limits)
     observed = engine_.observed(target, where)
@@ -96,9 +110,9 @@ def named(data: object) -> dict[str, Array | None]:
     return dict(sorted(found.items(), key=lambda item: depth(item[0])))
 
 
-async def load(store: StoreLike, path: str = "", *, engine: Engine | None = None) -> Any:
+async def load(store: StoreLike, path: str = "", *, storage_options: Mapping[str, Any] | None = None, engine: Engine | None = None) -> Any:
     """The array at ``path`` as a NumPy array, or the group there as a dictionary of what is in it, by name; as ``open``, and then read."""
-    found = await open(store, path, engine=engine)
+    found = await open(store, path, storage_options=storage_options, engine=engine)
     if isinstance(found, AsyncArray):
         return await found.read()
     whole: dict[str, Any] = {}

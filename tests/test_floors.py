@@ -73,6 +73,7 @@ FLOORS = {
     "azarr.copying": 4,
     "azarr.group": 4,
     "azarr.hierarchy": 4,
+    "azarr.locations": 4,
     "azarr.conversion": 4,
     "azarr.transfer": 4,
     "azarr.extensions": 4,

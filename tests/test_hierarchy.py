@@ -63,7 +63,7 @@ async def test_a_store_is_used_as_it_is():
     assert (await azarr.open(store)).store is store
 
 
-@pytest.mark.parametrize("scheme", ["s3", "gs", "https", "memory", "zip"])
+@pytest.mark.parametrize("scheme", ["ftp", "hdfs", "zip"])
 async def test_an_unknown_scheme_is_named(scheme):
     for call in (azarr.open, azarr.open_array, azarr.open_group, azarr.create_group):
         with pytest.raises(StoreError, match=f"no store for '{scheme}' URLs"):
@@ -72,7 +72,7 @@ async def test_an_unknown_scheme_is_named(scheme):
 
 async def test_credentials_in_a_url_do_not_show_in_the_error():
     with pytest.raises(StoreError) as caught:
-        await azarr.open("s3://user:secret@bucket/key?token=secret")
+        await azarr.open("ftp://user:secret@bucket/key?token=secret")
     assert "secret" not in str(caught.value)
 
 

@@ -78,6 +78,7 @@ NAMES = [
     "open",
     "open_array",
     "open_group",
+    "open_store",
     "register_chunk_key_encoding",
     "register_codec",
     "register_data_type",

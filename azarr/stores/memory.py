@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import AsyncIterator, Mapping
-from typing import Any
+from typing import Any, Final
 
-from azarr.errors import PreconditionFailedError
-from azarr.stores.base import BlockingStore, ConditionalStore, Request, Reserve, Stamped, Store, Version, Versioned, check_key, check_prefix
+from azarr.errors import PreconditionFailedError, StoreError
+from azarr.stores.base import (
+    BlockingStore,
+    ConditionalStore,
+    Request,
+    Reserve,
+    Stamped,
+    Store,
+    Version,
+    Versioned,
+    check_key,
+    check_prefix,
+)
 from azarr.types import Buffer, ByteRange, Listing
 
 
@@ -16,7 +28,12 @@ class MemoryStore(Store, BlockingStore, ConditionalStore):
 
     ``values`` fill it at the start; they are copied. Single operations are safe from several threads, listings see the keys of one
     moment. Two stores are equal only where they are the same object; a pickled copy takes the values along and goes its own way.
+
+    ``MemoryStore.named("x")`` is the same store for all who name it in this process, as is the URL ``memory://x``. It is there until it is
+    dropped, and a pickled copy is the store itself; in another process, which does not have it, unpickling raises ``StoreError``.
     """
+
+    _name: str | None = None
 
     def __init__(self, values: Mapping[str, Buffer] | None = None) -> None:
         self._values = {check_key(key): bytes(value) for key, value in (values or {}).items()}
@@ -24,11 +41,43 @@ class MemoryStore(Store, BlockingStore, ConditionalStore):
 
     def __repr__(self) -> str:
         count = len(self._values)
-        return f"<{type(self).__name__} {count} {'key' if count == 1 else 'keys'}>"
+        name = "" if self._name is None else f" {self._name!r}"
+        return f"<{type(self).__name__}{name} {count} {'key' if count == 1 else 'keys'}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle a snapshot, so that other threads may go on writing."""
+        """Pickle a snapshot, so that other threads may go on writing; of a store with a name, the name."""
+        if self._name is not None:
+            return unpickled, (self._name, _process())
         return type(self), (self._values.copy(),)
+
+    @classmethod
+    def named(cls, name: str) -> MemoryStore:
+        """The store of this ``name`` in this process, empty where nobody has named it before."""
+        if not name or "/" in name:
+            raise StoreError(f"{name!r} is not the name of a store in memory: it may not be empty, and has no '/'")
+        with _named_mutex:
+            store = _named.get(name)
+            if store is None:
+                store = _named[name] = MemoryStore()
+                store._name = name
+            return store
+
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        """The names of the stores in memory that there are in this process."""
+        with _named_mutex:
+            return tuple(sorted(_named))
+
+    @classmethod
+    def drop(cls, name: str) -> None:
+        """Forget the store of this ``name``, and its values once nobody holds it any more; fine where there is none."""
+        with _named_mutex:
+            _named.pop(name, None)
+
+    @property
+    def name(self) -> str | None:
+        """What ``named`` knew it by when it was made; ``None`` where it was made without a name."""
+        return self._name
 
     @property
     def identity(self) -> tuple[str, int]:
@@ -152,3 +201,27 @@ def part_of(value: bytes | None, byte_range: Request) -> Buffer | None:
     if isinstance(byte_range, ByteRange):
         return memoryview(value)[byte_range.start : byte_range.stop]
     return memoryview(value)[max(0, len(value) - byte_range.nbytes) :]
+
+
+_named: Final[dict[str, MemoryStore]] = {}
+"""The stores in memory that have names. It is the process's, as two who name one store know nothing else of each other."""
+
+_named_mutex: Final = threading.Lock()
+_TOKEN: Final = os.urandom(8)
+
+
+def _process() -> tuple[bytes, int]:
+    """Tells this process from others, also from those that are forked from it."""
+    return _TOKEN, os.getpid()
+
+
+def unpickled(name: str, process: tuple[bytes, int]) -> MemoryStore:
+    """The store of this ``name``, if it was pickled in this process and has not been dropped."""
+    with _named_mutex:
+        store = _named.get(name) if process == _process() else None
+    if store is None:
+        raise StoreError(
+            f"memory://{name} is in the memory of another process, or has been dropped: "
+            "pass a LocalStore, or a MemoryStore without a name, which takes its values along"
+        )
+    return store

@@ -1,62 +1,200 @@
-"""From a path or URL to a store."""
+"""From a path or URL to a store.
+
+URLs may be pipelines: what stands behind a ``|`` is done with what stands before it. ``s3://bucket/data.zip|zip:inside|zarr3:`` is the
+node of format 3 at ``inside`` in the archive ``data.zip``.
+"""
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
-from collections.abc import Callable, Iterable
-from typing import Final, TypeAlias
-from urllib.parse import unquote, urlsplit
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final, Literal, NamedTuple, TypeAlias, cast
+from urllib.parse import unquote
 
 from azarr.errors import StoreError
+from azarr.extras import Extra
 from azarr.registry import OWN, Entry, Registration, Registry, callable_of
 from azarr.stores.base import ReadableStore
-from azarr.stores.local import LocalStore
+from azarr.stores.local import Durability, LocalStore
+from azarr.stores.memory import MemoryStore
+from azarr.stores.prefix import PrefixStore
+from azarr.stores.url_parts import Stage, folder_and_name, plain_path, redacted, scheme_of, split_url, stages_of
 
-Opener: TypeAlias = Callable[[str], ReadableStore]
-"""From a URL to the store there. It is called on the event loop, so it must not wait: a store connects when it is first used."""
+StoreLike: TypeAlias = str | os.PathLike[str] | ReadableStore
+"""Where a hierarchy is: a folder's path, a URL, or a store."""
 
-# one letter before the colon is a drive
+Opener: TypeAlias = Callable[..., ReadableStore]
+"""From a URL, and options by name, to the store there. It is called on the event loop and must not wait: stores connect when first used."""
+
 _SCHEME: Final = re.compile("[a-z][a-z0-9+.-]+")
 
+FORMATS: Final[Mapping[str, Literal[2, 3] | None]] = {"zarr": None, "zarr2": 2, "zarr3": 3}
+"""The stages that say which node is meant, and in which format it is."""
 
-def open_store(location: str | os.PathLike[str] | ReadableStore) -> ReadableStore:
+
+class Location(NamedTuple):
+    """What a URL stands for: a store, a path in it, and the format of the node there, where the URL says it."""
+
+    store: ReadableStore
+    path: str = ""
+    zarr_format: Literal[2, 3] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lazy:
+    """What opens URLs in a module of azarr that is imported when the first such URL is opened, as it may need an extra."""
+
+    module: str
+    extra: Extra | None = None
+    name: str = "open_url"
+
+    def load(self, scheme: str) -> Opener:
+        """The function; ``StoreError`` says what to install."""
+        try:
+            return cast("Opener", getattr(import_module(self.module), self.name))
+        except ImportError as error:
+            if self.extra is None:
+                raise
+            raise StoreError(f'{scheme!r} URLs need an extra: pip install "azarr[{self.extra.name}]" ({error})') from error
+
+    def __call__(self, *args: Any, **options: Any) -> ReadableStore:
+        """The store."""
+        return self.load(self.module)(*args, **options)
+
+
+def open_store(location: StoreLike, **options: Any) -> ReadableStore:
     """The store at ``location``: a folder's path, a URL of a scheme that is known, or a store, which is handed back.
 
-    Raises ``StoreError`` for URLs of any other scheme.
+    A URL with a path behind ``|`` stands for what is below that path. ``options`` are those of the store, such as ``durability`` for
+    folders; where the URL goes through an archive, the options of that are a mapping by the name of the stage: ``zip={...}``.
+
+    Raises:
+        StoreError: Nobody knows the scheme, or what it needs is not installed.
+        TypeError: The store has no such option.
+
     """
+    store, path, _ = locate(location, options)
+    return cast("ReadableStore", PrefixStore(store, f"{path}/")) if path else store
+
+
+def locate(location: StoreLike, options: Mapping[str, Any] | None = None) -> Location:
+    """What ``location`` stands for; raises as ``open_store`` does."""
     if isinstance(location, str):
-        scheme = urlsplit(location).scheme if "://" in location else ""
-        if not scheme:
-            return LocalStore(location)
-        opener = STORES.get(scheme)
-        if opener is None:
-            raise StoreError(
-                f"azarr has no store for {scheme!r} URLs, and no plug-in has one; "
-                f"it opens folders, URLs of {', '.join(STORES.names)}, and any store object you pass"
-            )
-        store = opener(location)
-        if not isinstance(store, ReadableStore):
-            raise StoreError(f"what is registered for {scheme!r} URLs answered {type(store).__name__}, which is no store")
-        return store
+        return _through(*stages_of(location), dict(options or {}))
     if isinstance(location, os.PathLike):
-        return LocalStore(location)
-    if isinstance(location, ReadableStore):
-        return location
-    raise StoreError(f"expected a path, a URL or a store, not {location!r:.100}")
+        return _through(os.fspath(location), (), dict(options or {}))
+    if not isinstance(location, ReadableStore):
+        raise StoreError(f"expected a path, a URL or a store, not {location!r:.100}")
+    if options:
+        raise TypeError(f"the options {sorted(options)} are for paths and URLs; this is a store, give them to {type(location).__name__}")
+    return Location(location)
 
 
-def _open_folder(url: str) -> LocalStore:
-    parts = urlsplit(url)
+def _through(base: str, stages: tuple[Stage, ...], options: dict[str, Any]) -> Location:
+    """What a pipeline stands for."""
+    if stages[:1] != () and stages[0].scheme not in FORMATS:
+        archive = True
+    else:
+        archive = _is_archive(base)
+        stages = (Stage("zip", ""), *stages) if archive else stages
+    own = {each.scheme: options.pop(each.scheme) for each in stages if isinstance(options.get(each.scheme), Mapping)}
+    folder, path = folder_and_name(base) if archive else (base, "")
+    store, shown = _opened(folder, options), redacted(base)
+    for number, (scheme, inside) in enumerate(stages):
+        if scheme in FORMATS:
+            if number + 1 < len(stages):
+                raise StoreError(f"{shown!r}: nothing can come behind '{scheme}:', which names a node")
+            return Location(store, "/".join(filter(None, (path, inside))), FORMATS[scheme])
+        adapter = ADAPTERS.get(scheme)
+        if adapter is None:
+            known = ", ".join(f"'{each}:'" for each in (*ADAPTERS, *FORMATS))
+            raise StoreError(f"{shown!r}: azarr does not know '{scheme}:' behind a '|'; it knows {known}")
+        store = _called(f"{scheme}:", adapter.load(scheme), (store, path), own.get(scheme, {}))
+        path = inside
+    return Location(store, path)
+
+
+def _is_archive(base: str) -> bool:
+    """Whether there is a zip archive at a path or URL, going by its name."""
+    scheme = scheme_of(base)
+    path = split_url(base).path if scheme else base
+    if not path.endswith(".zip"):
+        return False
+    return scheme not in {"", "file"} or not Path(plain_path(base) if scheme else base).expanduser().is_dir()
+
+
+def _opened(location: str, options: Mapping[str, Any]) -> ReadableStore:
+    """The store at a path or a URL that is no pipeline."""
+    scheme = scheme_of(location)
+    if not scheme:
+        return _called("paths", LocalStore, (location,), options)
+    opener = STORES.get(scheme)
+    if opener is None:
+        pipeline = "; an archive is opened by what stands behind its own URL, '…/data.zip|zip:path/inside'" if scheme in ADAPTERS else ""
+        raise StoreError(
+            f"azarr has no store for {scheme!r} URLs, and no plug-in has one; "
+            f"it opens folders, URLs of {', '.join(STORES.names)}, and any store object you pass{pipeline}"
+        )
+    store = _called(f"{scheme}:// URLs", opener.load(scheme) if isinstance(opener, Lazy) else opener, (location,), options)
+    if not isinstance(store, ReadableStore):
+        raise StoreError(f"what is registered for {scheme!r} URLs answered {type(store).__name__}, which is no store")
+    return store
+
+
+def _called(what: str, opener: Opener, args: tuple[Any, ...], options: Mapping[str, Any]) -> ReadableStore:
+    """What ``opener`` answers; ``TypeError`` where it has not all of the options."""
+    with suppress(ValueError):  # written in C, it does not tell its parameters
+        parameters = inspect.signature(opener).parameters.values()
+        names = [each.name for each in parameters if each.kind in {each.KEYWORD_ONLY, each.POSITIONAL_OR_KEYWORD}][len(args) :]
+        unknown = sorted(set(options) - set(names))
+        if unknown and not any(each.kind is each.VAR_KEYWORD for each in parameters):
+            raise TypeError(f"{what} have no option {', '.join(map(repr, unknown))}; they have {', '.join(names) or 'none'}")
+    return opener(*args, **options)
+
+
+def _open_folder(url: str, *, durability: Durability = "file", locking: bool | None = None) -> LocalStore:
+    parts = split_url(url)
     if parts.netloc not in {"", "localhost"}:
-        raise StoreError(f"{url!r} names the host {parts.netloc!r}; a file URL of this machine starts with file:///")
-    return LocalStore(unquote(parts.path))
+        raise StoreError(f"{redacted(url)!r} names the host {parts.hostname!r}; a file URL of this machine starts with file:///")
+    return LocalStore(plain_path(url), durability=durability, locking=locking)
 
 
-STORES: Registry[Opener] = Registry(
-    "URL scheme", (Entry(("file",), _open_folder, OWN),), ("azarr.stores",), callable_of("a function from a URL to a store")
-)
+def _open_memory(url: str) -> ReadableStore:
+    name, path = split_url(url).netloc, plain_path(url).strip("/")
+    if "@" in name:
+        raise StoreError(f"{redacted(url)!r}: a store in memory has no users")
+    store = MemoryStore.named(unquote(name))
+    return cast("ReadableStore", PrefixStore(store, f"{path}/")) if path else store
+
+
+def _own_stores() -> Iterable[Entry[Opener]]:
+    yield Entry(("file",), _open_folder, OWN)
+    yield Entry(("memory",), _open_memory, OWN)
+    for schemes, opener in (
+        (("s3",), Lazy("azarr.stores.s3", Extra("aiobotocore", "s3"))),
+        (("gs", "gcs"), Lazy("azarr.stores.gcs", Extra("aiohttp", "gcs"))),
+        (("az", "abfs", "abfss"), Lazy("azarr.stores.azure", Extra("azure.storage.blob", "azure"))),
+        (("http", "https"), Lazy("azarr.stores.http", Extra("aiohttp", "http"))),
+        (("mongodb", "mongodb+srv"), Lazy("azarr.stores.gridfs", Extra("pymongo", "mongodb"))),
+        (("redis", "rediss"), Lazy("azarr.stores.redis", Extra("redis", "redis"))),
+        (("sqlite",), Lazy("azarr.stores.sqlite")),
+    ):
+        if find_spec(opener.module) is not None:
+            yield Entry(schemes, opener, OWN)
+
+
+STORES: Registry[Opener] = Registry("URL scheme", _own_stores(), ("azarr.stores",), callable_of("a function from a URL to a store"))
 """What opens URLs, by their scheme."""
+
+ADAPTERS: Final[Mapping[str, Lazy]] = {"zip": Lazy("azarr.stores.zip", None, "open_inside")}
+"""What makes a store of one value of another store, by the name of the stage."""
 
 
 def register_store(scheme: str, opener: Opener, *, aliases: Iterable[str] = (), replace: bool = False) -> Registration:
@@ -64,7 +202,8 @@ def register_store(scheme: str, opener: Opener, *, aliases: Iterable[str] = (), 
 
     Args:
         scheme: What stands before ``://``, in small letters; at least two, as one letter is a drive.
-        opener: The store for a URL. It is called on the event loop and must not wait for anything; stores connect when first used.
+        opener: The store for a URL, and for the options by name that it takes. It is called on the event loop and must not wait for
+            anything; stores connect when first used.
         aliases: Further schemes.
         replace: Put it before another store for the same scheme instead of raising.
 

@@ -8,12 +8,19 @@ import pytest
 from azarr.errors import StoreError
 from azarr.stores import BlockingStore, MemoryStore, Store
 from azarr.testing import StoreSuite
+from azarr.testing.values import read
 from azarr.types import ByteRange
 
 
 class TestMemoryStore(StoreSuite):
     def make_store(self) -> MemoryStore:
         return MemoryStore()
+
+
+class TestNamedMemoryStore(StoreSuite):
+    @pytest.fixture
+    def store(self, memory):
+        return MemoryStore.named(memory)
 
 
 def test_is_both_kinds_of_store():
@@ -105,3 +112,44 @@ async def test_listing_while_other_threads_write():
     finally:
         done.set()
         thread.join()
+
+
+@pytest.fixture
+def memory():
+    """A name that is free, and free again after the test."""
+    yield "tests"
+    MemoryStore.drop("tests")
+
+
+async def test_a_name_in_memory_stands_for_one_store(memory):
+    store = MemoryStore.named(memory)
+    assert MemoryStore.named(memory) is store
+    assert store.name == memory
+    assert MemoryStore().name is None
+    assert memory in MemoryStore.names()
+    assert repr(store) == "<MemoryStore 'tests' 0 keys>"
+    await store.set("a", b"1")
+    MemoryStore.drop(memory)
+    MemoryStore.drop(memory)
+    assert memory not in MemoryStore.names()
+    assert await read(store, "a") == b"1"
+    assert MemoryStore.named(memory) is not store
+
+
+@pytest.mark.parametrize("name", ["", "a/b"])
+def test_what_is_no_name_is_refused(name):
+    with pytest.raises(StoreError, match="is not the name of a store in memory"):
+        MemoryStore.named(name)
+
+
+def test_a_store_with_a_name_is_pickled_by_name(memory, monkeypatch):
+    store = MemoryStore.named(memory)
+    pickled = pickle.dumps(store)
+    assert pickle.loads(pickled) is store
+    monkeypatch.setattr("os.getpid", lambda: -1)
+    with pytest.raises(StoreError, match="memory://tests is in the memory of another process, or has been dropped"):
+        pickle.loads(pickled)
+    monkeypatch.undo()
+    MemoryStore.drop(memory)
+    with pytest.raises(StoreError, match="has been dropped"):
+        pickle.loads(pickled)

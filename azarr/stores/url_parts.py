@@ -1,0 +1,81 @@
+"""What URLs are made of, and how they are shown without the secrets in them."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Final, NamedTuple
+from urllib.parse import SplitResult, unquote, urlsplit
+
+from azarr.errors import StoreError
+
+# One letter before a colon is a drive.
+SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]+)://")
+
+_STAGE: Final = re.compile(r"\|(?=[a-z][a-z0-9+.\-]*:)")
+_PASSWORD: Final = re.compile(r"(?<=://)([^/?#@|:]*):[^|]*@")
+_TOKEN: Final = re.compile(r"(?<=http://|ttps://)[^/?#@|]*@")
+_QUERY: Final = re.compile(r"\?[^|]*")
+
+
+class Stage(NamedTuple):
+    """A part of a URL behind a ``|``: what is to be done with what stands before it, and which part of the outcome is meant."""
+
+    scheme: str
+    path: str
+
+
+def redacted(url: str) -> str:
+    """``url`` as it may be shown: without passwords, and without what stands in its queries, where signatures and tokens are."""
+    if not SCHEME.match(url):
+        return url
+    return _QUERY.sub("?***", _TOKEN.sub("***@", _PASSWORD.sub(r"\1:***@", url)))
+
+
+def scheme_of(location: str) -> str:
+    """The scheme of a URL in small letters; empty where ``location`` is a path."""
+    match = SCHEME.match(location)
+    return match[1].lower() if match else ""
+
+
+def split_url(url: str) -> SplitResult:
+    """The parts of ``url``; ``StoreError`` where it has none."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        # whose message may show a password
+        raise StoreError(
+            f"{redacted(url)!r} is not a URL: look at its host and port, and whether a password in it is percent-encoded"
+        ) from None
+    return parts
+
+
+def plain_path(url: str) -> str:
+    """The path in ``url``, of a scheme whose URLs have nothing behind it."""
+    parts = split_url(url)
+    if parts.query or parts.fragment:
+        raise StoreError(f"{redacted(url)!r}: such URLs have no query and no fragment; '?' and '#' in a path are %3F and %23")
+    return unquote(parts.path)
+
+
+def stages_of(location: str) -> tuple[str, tuple[Stage, ...]]:
+    """What stands before the first ``|`` of a pipeline, and the stages behind it, their paths decoded."""
+    base, *rest = _STAGE.split(location)
+    stages = []
+    for each in rest:
+        scheme, _, path = each.partition(":")
+        stages.append(Stage(scheme, unquote(path).strip("/")))
+    return base, tuple(stages)
+
+
+def folder_and_name(location: str) -> tuple[str, str]:
+    """Where the value at ``location`` is, as a location again, and its name there; ``StoreError`` where that is no value."""
+    if not scheme_of(location):
+        folder, name = os.path.split(location)
+        return folder or os.curdir, name
+    parts = split_url(location)
+    head, _, name = parts.path.rpartition("/")
+    if not name:
+        raise StoreError(f"{redacted(location)!r} is not the URL of a file, as there is nothing behind its last '/'")
+    return parts._replace(path=head or "/").geturl(), unquote(name)
