@@ -38,11 +38,13 @@ from azarr.ingest import WriteOptions, WriteReport
 from azarr.registry import Registration
 from azarr.retry import RetryPolicy
 from azarr.slices import Slice, SliceOptions, SliceStream
+from azarr.stores.coalescing import CoalescingStore
 from azarr.stores.latency import LatencyStore
 from azarr.stores.local import LocalStore
 from azarr.stores.memory import MemoryStore
 from azarr.stores.prefix import PrefixStore
 from azarr.stores.readonly import ReadOnlyStore
+from azarr.stores.recording import RecordedRequest, RecordingStore
 from azarr.stores.retrying import RetryingStore
 from azarr.stores.urls import open_store, register_store
 from azarr.stream import ChunkStream, StreamStats
@@ -64,6 +66,7 @@ __all__ = [
     "ChunkInfo",
     "ChunkKeyEncoding",
     "ChunkStream",
+    "CoalescingStore",
     "CodecError",
     "Engine",
     "Extension",
@@ -81,6 +84,8 @@ __all__ = [
     "PrefixStore",
     "Producer",
     "ReadOnlyStore",
+    "RecordedRequest",
+    "RecordingStore",
     "Registration",
     "RegistrationError",
     "RetryPolicy",

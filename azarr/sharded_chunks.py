@@ -27,11 +27,9 @@ from azarr.observing import Observer, observed_copy
 from azarr.projections import AnyRun, Projection, plan_of
 from azarr.selection import AnySelection
 from azarr.stores.base import BlockingStore, ReadableStore, Stamped, stamped
+from azarr.stores.merging import merge, span_of
 from azarr.telemetry import Telemetry
 from azarr.types import Array, Buffer, ByteRange, Coords
-
-MERGED_GAP, MERGED_NBYTES = 2**20, 16 * 2**20
-"""Ranges of one shard are fetched together when at most so much lies between them and so much is fetched at once."""
 
 INDEXES_NBYTES = 16 * 2**20
 """What one operation keeps of shard indexes."""
@@ -273,26 +271,6 @@ class ShardedChunks:
             # an uncompressed chunk shares memory with what will be overwritten or belongs to the caller
             parts[number] = encoded if encoded is None or self.pipeline.compressed else bytes(encoded)
         return None if all(part is None for part in parts) else layout.join(parts)
-
-
-def merge(ranges: Sequence[tuple[int, ByteRange]]) -> Iterator[list[tuple[int, ByteRange]]]:
-    """Numbered ranges in groups that are worth one request each."""
-    group: list[tuple[int, ByteRange]] = []
-    stop = 0
-    for number, where in sorted(ranges, key=lambda item: item[1].start):
-        end = where.stop or 0
-        if group and (where.start - stop > MERGED_GAP or max(stop, end) - group[0][1].start > MERGED_NBYTES):
-            yield group
-            group, stop = [], 0
-        group.append((number, where))
-        stop = max(stop, end)
-    if group:
-        yield group
-
-
-def span_of(merged: list[tuple[int, ByteRange]]) -> ByteRange:
-    """What one request fetches for a group of ranges."""
-    return ByteRange(merged[0][1].start, max(where.stop or 0 for _, where in merged))
 
 
 def cut(data: Buffer | None, merged: list[tuple[int, ByteRange]], start: int, coords: Sequence[Coords]) -> Iterator[tuple[int, Buffer]]:

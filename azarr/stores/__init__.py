@@ -12,14 +12,17 @@ from azarr.stores.base import (
     VersionedStore,
     WritableStore,
 )
+from azarr.stores.coalescing import CoalescingStore
 from azarr.stores.latency import LatencyStore
 from azarr.stores.local import LocalStore
 from azarr.stores.memory import MemoryStore
 from azarr.stores.prefix import PrefixStore
 from azarr.stores.readonly import ReadOnlyStore
+from azarr.stores.recording import RecordedRequest, RecordingStore
 
 __all__ = [
     "BlockingStore",
+    "CoalescingStore",
     "ConditionalStore",
     "LatencyStore",
     "ListableStore",
@@ -29,6 +32,8 @@ __all__ = [
     "PrefixStore",
     "ReadOnlyStore",
     "ReadableStore",
+    "RecordedRequest",
+    "RecordingStore",
     "Store",
     "Version",
     "Versioned",
