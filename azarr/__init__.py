@@ -47,6 +47,8 @@ from azarr.stores.readonly import ReadOnlyStore
 from azarr.stores.recording import RecordedRequest, RecordingStore
 from azarr.stores.retrying import RetryingStore
 from azarr.stores.urls import open_store, register_store
+from azarr.stores.zip import ZipStore
+from azarr.stores.zipped import ZippedStore
 from azarr.stream import ChunkStream, StreamStats
 from azarr.streaming import StreamOptions
 from azarr.telemetry import Telemetry
@@ -110,6 +112,8 @@ __all__ = [
     "WriteOptions",
     "WriteReport",
     "ZarrError",
+    "ZipStore",
+    "ZippedStore",
     "blocking",
     "codecs",
     "convert",

@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 import azarr
-from azarr.errors import UnknownExtensionError, ZarrError
+from azarr.errors import StoreError, UnknownExtensionError, ZarrError
+from azarr.stores.zip import ZipStore
+from azarr.stores.zipped import ZippedStore
 
 CORPUS = Path(__file__).parents[1].parent / "shared" / "conformance"
 
@@ -45,15 +47,10 @@ def stores():
 
 
 def store_of(stores, dataset):
-    """The folder, or the content of the zip archive, of which the last entry of a name counts."""
+    """The folder or the zip archive."""
     if dataset not in stores:
         path = CORPUS / dataset
-        if path.is_file():
-            with zipfile.ZipFile(path) as archive:
-                entries = {info.filename: archive.read(info) for info in archive.infolist() if not info.is_dir()}
-            stores[dataset] = azarr.MemoryStore(entries)
-        else:
-            stores[dataset] = azarr.LocalStore(path)
+        stores[dataset] = ZipStore(path) if path.is_file() else azarr.LocalStore(path)
     return stores[dataset]
 
 
@@ -151,3 +148,21 @@ async def test_metadata_of_arrays_too_large_to_read(stores, nodes):
         assert attributes_hash(array) == expected["attributes_sha256"]
         found += 1
     assert found
+
+
+NOT_READ = {"zip_bzip2.zip", "zip_zstd.zip"}
+"""Archives whose entries are compressed otherwise than by deflate."""
+
+
+@pytest.mark.parametrize("archive", sorted(CORPUS.rglob("*.zip")), ids=lambda path: path.name)
+async def test_zip_archives_are_read_as_the_standard_library_does(archive):
+    for store in (ZipStore(archive), ZippedStore(azarr.MemoryStore({"x.zip": archive.read_bytes()}), "x.zip")):
+        keys = [key async for key in store.list_prefix()]
+        with zipfile.ZipFile(archive) as expected:
+            assert sorted(keys) == sorted({info.filename for info in expected.infolist() if not info.is_dir()})
+            for key in keys:
+                if archive.name in NOT_READ:
+                    with pytest.raises(StoreError, match="is compressed with"):
+                        await store.get(key)
+                else:
+                    assert bytes(await store.get(key)) == expected.read(key)

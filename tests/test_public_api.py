@@ -70,6 +70,8 @@ NAMES = [
     "WriteOptions",
     "WriteReport",
     "ZarrError",
+    "ZipStore",
+    "ZippedStore",
     "blocking",
     "codecs",
     "convert",

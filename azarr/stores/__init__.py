@@ -19,6 +19,8 @@ from azarr.stores.memory import MemoryStore
 from azarr.stores.prefix import PrefixStore
 from azarr.stores.readonly import ReadOnlyStore
 from azarr.stores.recording import RecordedRequest, RecordingStore
+from azarr.stores.zip import ZipStore
+from azarr.stores.zipped import ZippedStore
 
 __all__ = [
     "BlockingStore",
@@ -39,4 +41,6 @@ __all__ = [
     "Versioned",
     "VersionedStore",
     "WritableStore",
+    "ZipStore",
+    "ZippedStore",
 ]

@@ -14,7 +14,7 @@ import random
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from azarr.stores.files import reported
+from azarr.stores.files import BINARY, reported
 from azarr.stores.threads import to_its_end
 
 try:
@@ -166,3 +166,32 @@ class FolderLock:
         if self._descriptor is not None:
             descriptor, self._descriptor = self._descriptor, None
             unlock(descriptor)
+
+
+def claimed(path: str) -> int | None:
+    """A descriptor of the file at ``path``, made where there is none, that nobody else gets until it is closed; ``None`` where one has it.
+
+    Where the system has no such locks, everybody gets it.
+    """
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | BINARY, 0o666)
+        try:
+            if not AVAILABLE:
+                return descriptor
+            _lock(descriptor, fcntl.LOCK_NB)
+            if _is_at(path, descriptor):
+                return descriptor
+        except BlockingIOError:
+            os.close(descriptor)
+            return None
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)  # renamed or removed by the one who had it
+
+
+def unclaim(descriptor: int) -> None:
+    """Let others get what was ``claimed``, also where a process that was forked meanwhile has a copy of the descriptor."""
+    if AVAILABLE:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_UN)

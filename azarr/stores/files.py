@@ -87,11 +87,15 @@ def readv(descriptor: int, out: memoryview, probe: bytearray) -> int:
 
 def write_all(descriptor: int, value: Buffer) -> None:
     """Write all of ``value``."""
-    view = memoryview(value)
-    # Other shapes than a row of bytes are legal buffers; only scattered and empty ones cannot be looked at as such a row.
-    view = view.cast("B") if view.c_contiguous and view.nbytes else memoryview(bytes(view))
+    view = as_row(value)
     while view:
         view = view[os.write(descriptor, view) :]
+
+
+def as_row(value: Buffer) -> memoryview:
+    """``value`` as a row of bytes: other shapes are legal, and only scattered and empty ones have to be copied for that."""
+    view = memoryview(value)
+    return view.cast("B") if view.c_contiguous and view.nbytes else memoryview(bytes(view))
 
 
 def erase_files(folder: str) -> list[str]:

@@ -48,7 +48,7 @@ Durability: TypeAlias = Literal["none", "file", "full"]
 Check: TypeAlias = Callable[[int | None], None]
 """Looks at the open file of a value, or at its absence, and raises where that is not what was expected."""
 
-_TEMPORARY = ".__azarr_tmp_"
+TEMPORARY = ".__azarr_tmp_"
 """How the names of unfinished files begin. No key may have such a segment and no listing shows one."""
 
 _ATTEMPTS = 10
@@ -258,7 +258,7 @@ class LocalStore(Store, BlockingStore, ConditionalStore, LockingStore):
         """A descriptor of ``folder``, from where the system finds files sooner; ``None`` where there is none to be had."""
         check_names(folder, names)
         parent = None
-        if len(names) > 1 and os.open in os.supports_dir_fd and _TEMPORARY not in folder:
+        if len(names) > 1 and os.open in os.supports_dir_fd and TEMPORARY not in folder:
             with suppress(OSError, UnicodeEncodeError):
                 parent = os.open(self._prefix + folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
@@ -334,13 +334,13 @@ class LocalStore(Store, BlockingStore, ConditionalStore, LockingStore):
 
     def _path(self, key: str) -> str:
         check_key(key)
-        if _TEMPORARY in key and f"/{_TEMPORARY}" in f"/{key}":
-            raise StoreError(f"{key!r} is not a key: names that begin with {_TEMPORARY!r} are temporary files", key=key)
+        if TEMPORARY in key and f"/{TEMPORARY}" in f"/{key}":
+            raise StoreError(f"{key!r} is not a key: names that begin with {TEMPORARY!r} are temporary files", key=key)
         return self._prefix + key
 
     def _replace(self, path: str, folder: str, value: Buffer, place: Callable[[str, str], None]) -> None:
         # In the same folder, for a file can only take the place of another within one file system.
-        temporary = f"{folder}/{_TEMPORARY}{os.urandom(8).hex()}"
+        temporary = f"{folder}/{TEMPORARY}{os.urandom(8).hex()}"
         descriptor = os.open(temporary, CREATE, 0o666)
         try:
             try:
@@ -422,7 +422,7 @@ class LocalStore(Store, BlockingStore, ConditionalStore, LockingStore):
     def _entries(self, prefix: str) -> Iterator[os.DirEntry[str]]:
         with os.scandir(self._prefix + prefix) as entries:
             for entry in entries:
-                if not entry.name.startswith(_TEMPORARY) and "\\" not in entry.name:
+                if not entry.name.startswith(TEMPORARY) and "\\" not in entry.name:
                     yield entry
 
 

@@ -1,0 +1,175 @@
+"""A store in a zip archive that is itself a value of another store: one on a server, say, of which only the needed parts are fetched."""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from collections.abc import AsyncIterator
+from typing import Any, NamedTuple
+
+from azarr.errors import StoreError
+from azarr.stores.base import ListableStore, ReadableStore, Request, check_key
+from azarr.stores.files import span
+from azarr.stores.local import LocalStore
+from azarr.stores.sorted_keys import keys_below, listing_below
+from azarr.stores.zip import ZipStore
+from azarr.stores.zip_directory import DIRECTORY_NBYTES, STORED, TAIL, End, Entry, entries_of, find_end, parse_directory
+from azarr.stores.zip_entries import VALUE_NBYTES, check_crc, check_readable, damaged, decoded, value_offset
+from azarr.stores.zip_records import HEADER
+from azarr.types import Buffer, ByteRange, Listing, Suffix
+
+PREPENDED_NBYTES = 2**20
+"""How much may stand before an archive in its file, such as the program of one that unpacks itself."""
+
+SLACK = 64
+"""More bytes of a header than the directory lets expect, fetched so that one request is enough."""
+
+
+class Contents(NamedTuple):
+    """The values of an archive, and their keys in order."""
+
+    entries: dict[str, Entry]
+    keys: list[str]
+
+
+class ZippedStore(ReadableStore, ListableStore):
+    """The values of the zip archive that is the value at ``key`` of ``store``, for reading.
+
+    The directory of the archive is fetched once, with one request for a small archive and two for a large one, by whoever first needs
+    it, and kept. After that a value costs one request, and so does a part of one; the first part of each value that is stored
+    uncompressed costs two unless it lies at the beginning. Of a deflated value all is fetched, and decompressed up to the end of the part.
+
+    Where the archive is replaced meanwhile, reading whole values finds that by their checksums and raises ``StoreError``.
+
+    ``directory_nbytes`` and ``value_nbytes`` are limits as of ``ZipStore``. ``aclose`` also closes ``store`` where that is owned.
+    """
+
+    def __init__(
+        self,
+        store: ReadableStore,
+        key: str,
+        *,
+        directory_nbytes: int = DIRECTORY_NBYTES,
+        value_nbytes: int = VALUE_NBYTES,
+        owned: bool = False,
+    ) -> None:
+        self._store, self._key = store, check_key(key)
+        self._directory_nbytes, self._value_nbytes = directory_nbytes, value_nbytes
+        self._owned = owned
+        self._contents: Contents | None = None
+        self._begins: dict[str, int] = {}
+        self._turns: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = weakref.WeakKeyDictionary()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._store!r}, {self._key!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _remade, (self._store, self._key, self._directory_nbytes, self._value_nbytes, self._owned)
+
+    async def aclose(self) -> None:
+        """Close the store around the archive, if this one owns it."""
+        close = getattr(self._store, "aclose", None)
+        if self._owned and close is not None:
+            await close()
+
+    async def get(self, key: str, byte_range: Request = None) -> Buffer | None:
+        contents = self._contents or await self._opened()
+        entry = contents.entries.get(check_key(key))
+        if entry is None:
+            return None
+        check_readable(key, entry, self._value_nbytes)
+        if entry.method == STORED and byte_range is not None:
+            start, nbytes = span(byte_range, entry.size)
+            value = await self._stored(key, entry, start, start + nbytes)
+            if nbytes == entry.size:
+                check_crc(key, entry, value)
+            return value
+        data = await self._stored(key, entry, 0, entry.nbytes)
+        if entry.method == STORED:
+            return decoded(key, entry, data, byte_range)
+        return await asyncio.to_thread(decoded, key, entry, data, byte_range)
+
+    async def list_prefix(self, prefix: str = "") -> AsyncIterator[str]:
+        for key in keys_below((self._contents or await self._opened()).keys, prefix):
+            yield key
+
+    async def list_dir(self, prefix: str = "") -> Listing:
+        return listing_below((self._contents or await self._opened()).keys, prefix)
+
+    async def _stored(self, key: str, entry: Entry, start: int, stop: int) -> memoryview:
+        """The bytes ``start`` up to ``stop`` of what is stored of a value."""
+        begin = self._begins.get(key)
+        if begin is None:
+            # of what stands before the value only the header knows how long it is
+            expected = HEADER.size + len(key.encode()) + SLACK
+            near = start <= TAIL
+            head = await self._fetch(key, entry.offset, entry.offset + (expected + stop if near else HEADER.size))
+            begin = value_offset(key, entry, head)
+            self._begins[key] = begin
+            if near and len(head) >= begin + stop:
+                return memoryview(head)[begin + start : begin + stop]
+        data = await self._fetch(key, entry.offset + begin + start, entry.offset + begin + stop)
+        if len(data) != stop - start:
+            raise damaged(key, "its file ends before it")
+        return memoryview(data)
+
+    async def _fetch(self, key: str, start: int, stop: int) -> Buffer:
+        if start == stop:
+            return b""
+        data = await self._store.get(self._key, ByteRange(start, stop))
+        if data is None:
+            raise damaged(key, "the archive is gone")
+        return data
+
+    async def _opened(self) -> Contents:
+        """The contents, fetched by whoever first needs them; tasks of one loop wait for the first of them."""
+        turn = self._turns.setdefault(asyncio.get_running_loop(), asyncio.Lock())
+        async with turn:
+            if self._contents is None:
+                try:
+                    self._contents = await self._open()
+                except StoreError as error:
+                    if type(error) is not StoreError or error.key is not None:
+                        raise
+                    raise StoreError(f"{self._key!r}: {error}", key=self._key) from error
+            return self._contents
+
+    async def _open(self) -> Contents:
+        tail = await self._store.get(self._key, Suffix(TAIL))
+        if tail is None:
+            raise StoreError(f"there is no zip archive at {self._key!r} in {self._store!r}", key=self._key)
+        data, end, begin, directory = bytes(tail), find_end(bytes(tail), self._directory_nbytes), 0, 0
+        if len(data) == TAIL:  # nobody has said how long the file is: what follows from where the directory should be tells that
+            stop = end.offset + end.nbytes + end.after + PREPENDED_NBYTES
+            data = bytes(await self._store.get(self._key, ByteRange(end.offset, stop)) or b"")
+            if len(data) >= stop - end.offset:
+                raise StoreError(f"more than {PREPENDED_NBYTES} bytes stand before the zip archive in its file")
+            begin = len(data) - end.nbytes - end.after
+            directory = end.offset + begin
+            data = data[max(begin, 0) : len(data) - end.after]
+        else:
+            directory = len(data) - end.nbytes - end.after
+            begin = directory - end.offset
+            data = data[max(directory, 0) : len(data) - end.after]
+        if begin < 0:
+            raise StoreError("the directory of the zip archive does not fit into its file")
+        return await asyncio.to_thread(_parsed, data, end, begin, directory)
+
+
+def open_inside(
+    store: ReadableStore, key: str, *, directory_nbytes: int = DIRECTORY_NBYTES, value_nbytes: int = VALUE_NBYTES, owned: bool = True
+) -> ZippedStore | ZipStore:
+    """The store in the archive at ``key`` of ``store``, which was opened for that alone unless it is not ``owned``."""
+    if type(store) is LocalStore:
+        path = f"{store.root}/{check_key(key)}"
+        return ZipStore(path, directory_nbytes=directory_nbytes, value_nbytes=value_nbytes)
+    return ZippedStore(store, key, directory_nbytes=directory_nbytes, value_nbytes=value_nbytes, owned=owned)
+
+
+def _parsed(data: bytes, end: End, begin: int, directory: int) -> Contents:
+    entries = entries_of(list(parse_directory(data, end, begin)), directory)
+    return Contents(entries, sorted(entries))
+
+
+def _remade(store: ReadableStore, key: str, directory_nbytes: int, value_nbytes: int, owned: bool) -> ZippedStore:  # noqa: FBT001 - internal
+    return ZippedStore(store, key, directory_nbytes=directory_nbytes, value_nbytes=value_nbytes, owned=owned)
