@@ -46,6 +46,7 @@ from azarr.stores.prefix import PrefixStore
 from azarr.stores.readonly import ReadOnlyStore
 from azarr.stores.recording import RecordedRequest, RecordingStore
 from azarr.stores.retrying import RetryingStore
+from azarr.stores.sqlite import SQLiteStore
 from azarr.stores.urls import open_store, register_store
 from azarr.stores.zip import ZipStore
 from azarr.stores.zipped import ZippedStore
@@ -92,6 +93,7 @@ __all__ = [
     "RegistrationError",
     "RetryPolicy",
     "RetryingStore",
+    "SQLiteStore",
     "SelectionError",
     "Slice",
     "SliceOptions",

@@ -50,6 +50,7 @@ NAMES = [
     "RegistrationError",
     "RetryPolicy",
     "RetryingStore",
+    "SQLiteStore",
     "SelectionError",
     "Slice",
     "SliceOptions",

@@ -19,6 +19,7 @@ from azarr.stores.memory import MemoryStore
 from azarr.stores.prefix import PrefixStore
 from azarr.stores.readonly import ReadOnlyStore
 from azarr.stores.recording import RecordedRequest, RecordingStore
+from azarr.stores.sqlite import SQLiteStore
 from azarr.stores.zip import ZipStore
 from azarr.stores.zipped import ZippedStore
 
@@ -36,6 +37,7 @@ __all__ = [
     "ReadableStore",
     "RecordedRequest",
     "RecordingStore",
+    "SQLiteStore",
     "Store",
     "Version",
     "Versioned",
