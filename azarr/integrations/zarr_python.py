@@ -218,7 +218,8 @@ class AzarrStore(ZarrStore):  # type: ignore[misc]  # zarr is not there when typ
             yield key
 
     async def list_prefix(self, prefix: str) -> AsyncIterator[str]:
-        # a prefix of zarr-python may end within a name
+        # a prefix of zarr-python may end within a name, and "/" is the root
+        prefix = prefix.lstrip("/")
         async for key in self._store.list_prefix(prefix[: prefix.rfind("/") + 1]):
             if key.startswith(prefix):
                 yield key
@@ -287,7 +288,8 @@ def as_zarr_buffer(value: Buffer | None, prototype: Any) -> Any:
 
 def as_prefix(prefix: str) -> str:
     """A folder of zarr-python as a prefix of azarr."""
-    return f"{prefix}/" if prefix and not prefix.endswith("/") else prefix
+    path = prefix.strip("/")
+    return f"{path}/" if path else ""
 
 
 async def asked(verb: str, key: str, request: Awaitable[T]) -> T:
