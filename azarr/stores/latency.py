@@ -13,6 +13,7 @@ from azarr.stores.base import (
     LockingStore,
     Request,
     Stamped,
+    StampingStore,
     Store,
     Version,
     Versioned,
@@ -23,7 +24,7 @@ from azarr.stores.base import (
 from azarr.types import Buffer, Listing
 
 
-class LatencyStore(Store, ConditionalStore, LockingStore):
+class LatencyStore(Store, ConditionalStore, StampingStore, LockingStore):
     """``store``, but every request waits ``seconds`` first, and up to ``jitter`` seconds more.
 
     It stands in for networked stores in tests and measurements, so it has no blocking face even where ``store`` has one. A whole

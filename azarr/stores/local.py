@@ -19,6 +19,7 @@ from azarr.stores.base import (
     Request,
     Reserve,
     Stamped,
+    StampingStore,
     Store,
     Version,
     Versioned,
@@ -66,7 +67,7 @@ class Seen(NamedTuple):
     content: bytes
 
 
-class LocalStore(Store, BlockingStore, ConditionalStore, LockingStore):
+class LocalStore(Store, BlockingStore, ConditionalStore, StampingStore, LockingStore):
     """A store of files below the folder ``root``: each key is a relative path, each value the content of a file.
 
     A write goes to a temporary file that then takes the place of the old one, so that a reader, or a crash at any moment, finds

@@ -14,6 +14,7 @@ from azarr.stores.base import (
     Request,
     Reserve,
     Stamped,
+    StampingStore,
     Store,
     Version,
     Versioned,
@@ -23,7 +24,7 @@ from azarr.stores.base import (
 from azarr.types import Buffer, ByteRange, Listing
 
 
-class MemoryStore(Store, BlockingStore, ConditionalStore):
+class MemoryStore(Store, BlockingStore, ConditionalStore, StampingStore):
     """A store whose values live in this object and go with it.
 
     ``values`` fill it at the start; they are copied. Single operations are safe from several threads, listings see the keys of one

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Generic, NamedTuple, Self, TypeVar
 
 from azarr.errors import PreconditionFailedError, StoreError, TransientStoreError
 from azarr.retry import RetryPolicy
-from azarr.stores.base import ConditionalStore, Request, Stamped, Store, Version, Versioned, check_key, check_prefix
+from azarr.stores.base import ConditionalStore, Request, Stamped, StampingStore, Store, Version, Versioned, check_key, check_prefix
 from azarr.stores.clients import Clients
 from azarr.stores.traffic import CONCURRENCY, Attempt, Traffic, TrafficStats
 from azarr.types import Buffer, ByteRange, Listing
@@ -62,7 +62,7 @@ class Page(NamedTuple):
     token: Any | None
 
 
-class NetworkStore(Store, ConditionalStore, Generic[ClientT]):
+class NetworkStore(Store, ConditionalStore, StampingStore, Generic[ClientT]):
     """Values at ``root/key`` of a server. It belongs to no loop: any number of them may use it, one after the other or at once.
 
     Args:

@@ -60,6 +60,7 @@ class PrefixStore(Wrapping):
             return await super().get(self._key(key), byte_range)
 
     async def get_stamped(self, key: str, byte_range: Request = None) -> Stamped:
+        """See ``StampingStore``."""
         with self._own_keys:
             found: Stamped = await self._store.get_stamped(self._key(key), byte_range)
             return found

@@ -30,6 +30,7 @@ class ReadOnlyStore(Wrapping):
         return False
 
     async def get_stamped(self, key: str, byte_range: Request = None) -> Stamped:
+        """See ``StampingStore``."""
         found: Stamped = await self._store.get_stamped(key, byte_range)
         return found
 

@@ -12,6 +12,7 @@ from azarr.stores.base import (
     LockingStore,
     Request,
     Stamped,
+    StampingStore,
     Store,
     Version,
     Versioned,
@@ -25,7 +26,7 @@ from azarr.types import Buffer, Listing
 T = TypeVar("T")
 
 
-class RetryingStore(Store, ConditionalStore, LockingStore):
+class RetryingStore(Store, ConditionalStore, StampingStore, LockingStore):
     """``store``, whose requests are made again where they fail with ``TransientStoreError`` or ``ThrottledError``.
 
     For stores that do not do so themselves; azarr's own stores behind networks do. ``policy``, ``concurrency`` and ``rate`` are as theirs.

@@ -49,7 +49,8 @@ class Wrapping:
 
     def __new__(cls, *args: Any, **options: Any) -> Self:
         plain: Any = cls._shape_of or cls
-        return cast("Self", object.__new__(shaped(plain, plain.lacks | cls._lacking(*args, **options))))
+        lacking = frozenset(name for name in plain.lacks | cls._lacking(*args, **options) if hasattr(plain, name))
+        return cast("Self", object.__new__(shaped(plain, lacking)))
 
     def __init__(self, store: Any) -> None:
         self._store = store
