@@ -10,7 +10,18 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Final, Literal, NamedTuple, TypeAlias, get_args
 
 from azarr.errors import ThrottledError, TransientStoreError
-from azarr.stores.base import ConditionalStore, LockingStore, Request, Store, Version, Versioned, as_conditional, as_locking
+from azarr.stores.base import (
+    ConditionalStore,
+    LockingStore,
+    Request,
+    Stamped,
+    Store,
+    Version,
+    Versioned,
+    as_conditional,
+    as_locking,
+    stamped,
+)
 from azarr.types import Buffer, Listing
 
 StoreFault: TypeAlias = Literal["transient", "throttled", "lost", "stalled", "truncated"]
@@ -101,6 +112,12 @@ class FaultyStore(Store, ConditionalStore, LockingStore):
         async with self._request("get", key) as fault:
             value = await self._store.get(key, byte_range)
         return self._shortened(value) if fault == "truncated" else value
+
+    async def get_stamped(self, key: str, byte_range: Request = None) -> Stamped:
+        """As of the store, if nothing happens."""
+        async with self._request("get", key) as fault:
+            found = await stamped(self._store, key, byte_range)
+        return Stamped(self._shortened(found.value), found.stamp) if fault == "truncated" else found
 
     async def set(self, key: str, value: Buffer) -> None:
         """As of the store, if nothing happens."""
