@@ -38,6 +38,7 @@ from azarr.ingest import WriteOptions, WriteReport
 from azarr.registry import Registration
 from azarr.retry import RetryPolicy
 from azarr.slices import Slice, SliceOptions, SliceStream
+from azarr.stores.caching import CachingStats, CachingStore
 from azarr.stores.coalescing import CoalescingStore
 from azarr.stores.latency import LatencyStore
 from azarr.stores.local import LocalStore
@@ -61,6 +62,8 @@ __all__ = [
     "AsyncArray",
     "AsyncGroup",
     "ByteRange",
+    "CachingStats",
+    "CachingStore",
     "CheckpointError",
     "ChecksumError",
     "Chunk",

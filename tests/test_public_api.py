@@ -18,6 +18,8 @@ NAMES = [
     "AsyncArray",
     "AsyncGroup",
     "ByteRange",
+    "CachingStats",
+    "CachingStore",
     "CheckpointError",
     "ChecksumError",
     "Chunk",

@@ -12,6 +12,7 @@ from azarr.stores.base import (
     VersionedStore,
     WritableStore,
 )
+from azarr.stores.caching import CachingStats, CachingStore
 from azarr.stores.coalescing import CoalescingStore
 from azarr.stores.latency import LatencyStore
 from azarr.stores.local import LocalStore
@@ -25,6 +26,8 @@ from azarr.stores.zipped import ZippedStore
 
 __all__ = [
     "BlockingStore",
+    "CachingStats",
+    "CachingStore",
     "CoalescingStore",
     "ConditionalStore",
     "LatencyStore",
