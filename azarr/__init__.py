@@ -43,6 +43,7 @@ from azarr.stores.coalescing import CoalescingStore
 from azarr.stores.latency import LatencyStore
 from azarr.stores.local import LocalStore
 from azarr.stores.memory import MemoryStore
+from azarr.stores.overlay import OverlayStore
 from azarr.stores.prefix import PrefixStore
 from azarr.stores.readonly import ReadOnlyStore
 from azarr.stores.recording import RecordedRequest, RecordingStore
@@ -85,6 +86,7 @@ __all__ = [
     "MetadataError",
     "NodeExistsError",
     "NodeNotFoundError",
+    "OverlayStore",
     "PluginError",
     "PreconditionFailedError",
     "PrefixStore",

@@ -41,6 +41,7 @@ NAMES = [
     "MetadataError",
     "NodeExistsError",
     "NodeNotFoundError",
+    "OverlayStore",
     "PluginError",
     "PreconditionFailedError",
     "PrefixStore",

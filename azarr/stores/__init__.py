@@ -17,6 +17,7 @@ from azarr.stores.coalescing import CoalescingStore
 from azarr.stores.latency import LatencyStore
 from azarr.stores.local import LocalStore
 from azarr.stores.memory import MemoryStore
+from azarr.stores.overlay import OverlayStore
 from azarr.stores.prefix import PrefixStore
 from azarr.stores.readonly import ReadOnlyStore
 from azarr.stores.recording import RecordedRequest, RecordingStore
@@ -35,6 +36,7 @@ __all__ = [
     "LocalStore",
     "LockingStore",
     "MemoryStore",
+    "OverlayStore",
     "PrefixStore",
     "ReadOnlyStore",
     "ReadableStore",

@@ -8,7 +8,7 @@ from typing import Any
 
 from azarr.errors import StoreError
 from azarr.stores.base import Below, Request, Reserve, Stamped, Version, Versioned, check_key, check_prefix, identity_of
-from azarr.stores.wrapping import Wrapping
+from azarr.stores.wrapping import Wrapping, left
 from azarr.types import Buffer, Listing
 
 
@@ -78,13 +78,10 @@ class PrefixStore(Wrapping):
             await super().erase_prefix(self._below(prefix))
 
     async def list_prefix(self, prefix: str = "") -> AsyncIterator[str]:
-        keys = super().list_prefix(self._below(prefix))
-        try:
-            async for key in keys:
-                yield key[len(self._prefix) :]
-        finally:
-            if hasattr(keys, "aclose"):
-                await keys.aclose()
+        with self._own_keys:
+            async with left(super().list_prefix(self._below(prefix))) as keys:
+                async for key in keys:
+                    yield key[len(self._prefix) :]
 
     async def list_dir(self, prefix: str = "") -> Listing:
         with self._own_keys:

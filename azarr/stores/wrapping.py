@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, ClassVar, Final, Self, cast
 
 from azarr.stores.base import Request, Reserve, Stamped, Version, Versioned, as_conditional, as_locking, as_versioned, identity_of
@@ -179,6 +179,16 @@ class Wrapping:
 def missing_in(store: object) -> frozenset[str]:
     """The methods of all faces that ``store`` has not all of."""
     return frozenset().union(*(face for face in FACES if not all(callable(getattr(store, name, None)) for name in face)))
+
+
+@asynccontextmanager
+async def left(keys: AsyncIterator[str]) -> AsyncIterator[AsyncIterator[str]]:
+    """``keys`` of a listing, which is closed when the ``async with`` is left, if it can be."""
+    try:
+        yield keys
+    finally:
+        if hasattr(keys, "aclose"):
+            await keys.aclose()
 
 
 @functools.cache
