@@ -52,7 +52,7 @@ class OverlayStore(Wrapping):
         self._below = below
 
     @classmethod
-    def _lacking(cls, above: Any, below: Any) -> frozenset[str]:  # type: ignore[override]  # these are the constructor's arguments
+    def _lacking(cls, above: Any, below: Any) -> frozenset[str]:
         return missing_in(above) | (missing_in(below) & (LISTING | BLOCKING))
 
     def _options(self) -> dict[str, Any]:
