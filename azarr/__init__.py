@@ -50,7 +50,7 @@ from azarr.stores.recording import RecordedRequest, RecordingStore
 from azarr.stores.retrying import RetryingStore
 from azarr.stores.sqlite import SQLiteStore
 from azarr.stores.urls import open_store, register_store
-from azarr.stores.zip import ZipStore
+from azarr.stores.zip_store import ZipStore
 from azarr.stores.zipped import ZippedStore
 from azarr.stream import ChunkStream, StreamStats
 from azarr.streaming import StreamOptions

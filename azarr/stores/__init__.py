@@ -22,7 +22,7 @@ from azarr.stores.prefix import PrefixStore
 from azarr.stores.readonly import ReadOnlyStore
 from azarr.stores.recording import RecordedRequest, RecordingStore
 from azarr.stores.sqlite import SQLiteStore
-from azarr.stores.zip import ZipStore
+from azarr.stores.zip_store import ZipStore
 from azarr.stores.zipped import ZippedStore
 
 __all__ = [

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
+import sqlite3
 from bisect import bisect_left
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
@@ -11,10 +13,21 @@ from typing import Any, Self, get_args
 from urllib.parse import unquote, urlsplit
 
 from azarr.errors import PreconditionFailedError, StoreError
-from azarr.stores.base import BlockingStore, ConditionalStore, Request, Reserve, Store, Version, Versioned, check_key, check_prefix
+from azarr.stores.base import (
+    BlockingStore,
+    ConditionalStore,
+    Request,
+    Reserve,
+    Stamped,
+    StampingStore,
+    Store,
+    Version,
+    Versioned,
+    check_key,
+    check_prefix,
+)
 from azarr.stores.files import as_row, span
 from azarr.stores.local import Durability
-from azarr.stores.memory import part_of
 from azarr.stores.sorted_keys import after
 from azarr.stores.sqlite_connections import Connections, Database
 from azarr.stores.threads import to_its_end
@@ -33,7 +46,7 @@ _BATCH = 1000
 """Keys that a listing fetches at once."""
 
 
-class SQLiteStore(Store, BlockingStore, ConditionalStore):
+class SQLiteStore(Store, BlockingStore, ConditionalStore, StampingStore):
     """A store in the SQLite database at ``path``: one file for everything, which the first write makes.
 
     Each write is a transaction: others see the old value or the new one, and so it is after a crash. ``durability`` says what a
@@ -115,8 +128,10 @@ class SQLiteStore(Store, BlockingStore, ConditionalStore):
         return await asyncio.to_thread(self.get_blocking, key, byte_range)
 
     async def get_versioned(self, key: str, byte_range: Request = None) -> Versioned:
-        value = await asyncio.to_thread(self._get, key)
-        return Versioned(part_of(value, byte_range), value)  # nothing stands better for a value than itself
+        return await asyncio.to_thread(self._read, key, byte_range)
+
+    async def get_stamped(self, key: str, byte_range: Request = None) -> Stamped:
+        return Stamped(*await asyncio.to_thread(self._read, key, byte_range))
 
     async def set(self, key: str, value: Buffer) -> None:
         await to_its_end(self.set_blocking, key, value)
@@ -147,27 +162,25 @@ class SQLiteStore(Store, BlockingStore, ConditionalStore):
 
     def get_blocking(self, key: str, byte_range: Request = None, reserve: Reserve | None = None) -> Buffer | None:
         del reserve  # SQLite has memory of its own
-        if byte_range is None:
-            return self._get(key)
+        return self._read(key, byte_range).value
+
+    def get_stamped_blocking(self, key: str, byte_range: Request = None, reserve: Reserve | None = None) -> Stamped:
+        del reserve
+        return Stamped(*self._read(key, byte_range))
+
+    def _read(self, key: str, byte_range: Request = None) -> Versioned:
         check_key(key)
         with self._connections.use("read", key) as connection:
             if connection is None:
-                return None
-            # of a large value only the pages are read that the part is on; the transaction keeps others from taking the row away
-            connection.execute("BEGIN")
-            try:
-                row = connection.execute("SELECT rowid, typeof(v), length(v) FROM zarr WHERE k = ?", (key,)).fetchone()
-                if row is None:
-                    return None
-                start, nbytes = span(byte_range, expect_size(key, row[1], row[2]))
-                if not nbytes:
-                    return b""
-                with connection.blobopen("zarr", "v", row[0], readonly=True) as blob:
-                    blob.seek(start)
-                    part: bytes = blob.read(nbytes)
-                    return part
-            finally:
-                connection.execute("ROLLBACK")
+                return Versioned(None, None)
+            if byte_range is not None:
+                return read_part(connection, key, byte_range)
+            row = connection.execute("SELECT v, rowid FROM zarr WHERE k = ?", (key,)).fetchone()
+        if row is None:
+            return Versioned(None, None)
+        if not isinstance(row[0], bytes):
+            raise no_bytes(key)
+        return Versioned(*row)
 
     def get_into(self, key: str, out: memoryview) -> int | None:
         check_key(key)
@@ -183,8 +196,8 @@ class SQLiteStore(Store, BlockingStore, ConditionalStore):
         return size
 
     def set_blocking(self, key: str, value: Buffer) -> None:
-        statement = "INSERT INTO zarr(k, v) VALUES (?, ?) ON CONFLICT(k) DO UPDATE SET v = excluded.v"
-        self._write("write", key, statement, (check_key(key), as_row(value)))
+        replace = "INSERT INTO zarr(rowid, k, v) VALUES (?, ?, ?) ON CONFLICT(k) DO UPDATE SET rowid = excluded.rowid, v = excluded.v"
+        self._write("write", key, replace, (new_version(), check_key(key), as_row(value)))
 
     def erase_blocking(self, key: str) -> None:
         self._write("erase", key, "DELETE FROM zarr WHERE k = ?", (check_key(key),), create=False)
@@ -192,34 +205,26 @@ class SQLiteStore(Store, BlockingStore, ConditionalStore):
     def update_blocking(self, key: str, change: Callable[[Buffer | None], Buffer | None]) -> None:
         # nothing is locked while ``change`` works: it is done again where another process was faster
         while True:
-            old = self._get(key)
+            old, version = self._read(key)
             new = change(old)
             with suppress(PreconditionFailedError):
                 if new is not None:
-                    return self._set_if(key, new, old)
-                return None if old is None else self._erase_if(key, old)
-
-    def _get(self, key: str) -> bytes | None:
-        check_key(key)
-        with self._connections.use("read", key) as connection:
-            row = None if connection is None else connection.execute("SELECT v FROM zarr WHERE k = ?", (key,)).fetchone()
-        if row is None:
-            return None
-        value = row[0]
-        if not isinstance(value, bytes):
-            raise no_bytes(key)
-        return value
+                    return self._set_if(key, new, version)
+                return None if version is None else self._erase_if(key, version)
 
     def _set_if(self, key: str, value: Buffer, version: Version | None) -> None:
         check_key(key)
         if version is None:
-            done = self._write("write", key, "INSERT INTO zarr(k, v) VALUES (?, ?) ON CONFLICT(k) DO NOTHING", (key, as_row(value)))
+            create = "INSERT INTO zarr(rowid, k, v) VALUES (?, ?, ?) ON CONFLICT(k) DO NOTHING"
+            done = self._write("write", key, create, (new_version(), key, as_row(value)))
         else:
-            done = self._write("write", key, "UPDATE zarr SET v = ? WHERE k = ? AND v = ?", (as_row(value), key, version))
+            replace = "UPDATE zarr SET rowid = ?, v = ? WHERE k = ? AND rowid = ?"
+            done = self._write("write", key, replace, (new_version(), as_row(value), key, as_version(version)), create=False)
         expect_changed(key, done)
 
     def _erase_if(self, key: str, version: Version) -> None:
-        expect_changed(key, self._write("erase", key, "DELETE FROM zarr WHERE k = ? AND v = ?", (check_key(key), version), create=False))
+        erase = "DELETE FROM zarr WHERE k = ? AND rowid = ?"
+        expect_changed(key, self._write("erase", key, erase, (check_key(key), as_version(version)), create=False))
 
     def _erase_prefix(self, prefix: str) -> None:
         self._write("erase", prefix, "DELETE FROM zarr WHERE k >= ? AND k < ?", bounds(prefix), create=False)
@@ -257,6 +262,34 @@ class SQLiteStore(Store, BlockingStore, ConditionalStore):
                     start = after(prefixes[-1])
                     position = bisect_left(batch, start, position)
         return Listing(keys=tuple(values), prefixes=tuple(prefixes))
+
+
+def read_part(connection: sqlite3.Connection, key: str, byte_range: Request) -> Versioned:
+    """Part of a value and its version. Of a large value only the pages are read that the part is on."""
+    # the transaction keeps others from taking the row away between its size and its content
+    connection.execute("BEGIN")
+    try:
+        row = connection.execute("SELECT rowid, typeof(v), length(v) FROM zarr WHERE k = ?", (key,)).fetchone()
+        if row is None:
+            return Versioned(None, None)
+        start, nbytes = span(byte_range, expect_size(key, row[1], row[2]))
+        if not nbytes:
+            return Versioned(b"", row[0])
+        with connection.blobopen("zarr", "v", row[0], readonly=True) as blob:
+            blob.seek(start)
+            return Versioned(blob.read(nbytes), row[0])
+    finally:
+        connection.execute("ROLLBACK")
+
+
+def new_version() -> int:
+    """The number of a row, which is the version of its value: another one with each write, also of zarr-python."""
+    return random.getrandbits(62)
+
+
+def as_version(version: Version) -> int:
+    """The number of a row; one that no row has where ``version`` is that of another store."""
+    return version if isinstance(version, int) else -1
 
 
 def bounds(prefix: str) -> tuple[str, str]:

@@ -10,9 +10,7 @@ from typing import Any, NamedTuple
 from azarr.errors import StoreError
 from azarr.stores.base import ListableStore, ReadableStore, Request, check_key
 from azarr.stores.files import span
-from azarr.stores.local import LocalStore
 from azarr.stores.sorted_keys import keys_below, listing_below
-from azarr.stores.zip import ZipStore
 from azarr.stores.zip_directory import DIRECTORY_NBYTES, STORED, TAIL, End, Entry, entries_of, find_end, parse_directory
 from azarr.stores.zip_entries import VALUE_NBYTES, check_crc, check_readable, damaged, decoded, value_offset
 from azarr.stores.zip_records import HEADER
@@ -154,16 +152,6 @@ class ZippedStore(ReadableStore, ListableStore):
         if begin < 0:
             raise StoreError("the directory of the zip archive does not fit into its file")
         return await asyncio.to_thread(_parsed, data, end, begin, directory)
-
-
-def open_inside(
-    store: ReadableStore, key: str, *, directory_nbytes: int = DIRECTORY_NBYTES, value_nbytes: int = VALUE_NBYTES, owned: bool = True
-) -> ZippedStore | ZipStore:
-    """The store in the archive at ``key`` of ``store``, which was opened for that alone unless it is not ``owned``."""
-    if type(store) is LocalStore:
-        path = f"{store.root}/{check_key(key)}"
-        return ZipStore(path, directory_nbytes=directory_nbytes, value_nbytes=value_nbytes)
-    return ZippedStore(store, key, directory_nbytes=directory_nbytes, value_nbytes=value_nbytes, owned=owned)
 
 
 def _parsed(data: bytes, end: End, begin: int, directory: int) -> Contents:

@@ -256,13 +256,27 @@ async def test_an_update_starts_again_where_somebody_else_was_faster(path):
         def change(old):
             seen.append(old)
             if len(seen) == 1:
-                query(path, "UPDATE zarr SET v = x'02'")
+                query(path, "REPLACE INTO zarr VALUES ('a', x'02')")
             return bytes(old) + b"!"
 
         await store.set("a", b"\1")
         store.update_blocking("a", change)
         assert seen == [b"\1", b"\2"]
         assert await read(store, "a") == b"\2!"
+
+
+async def test_stamps_tell_whether_a_value_is_the_same(path):
+    async with SQLiteStore(path) as store:
+        await store.set("a", VALUE)
+        await store.set("b", VALUE)
+        first = await store.get_stamped("a", ByteRange(3, 5))
+        assert first == (VALUE[3:5], (await store.get_stamped("a")).stamp)
+        await store.set("b", b"other")
+        assert store.get_stamped_blocking("a").stamp == first.stamp
+        for write in (lambda: store.set_blocking("a", VALUE), lambda: query(path, "REPLACE INTO zarr VALUES ('a', ?)", VALUE)):
+            write()
+            assert store.get_stamped_blocking("a").stamp != first.stamp
+        assert await store.get_stamped("missing") == (None, None)
 
 
 async def test_a_version_of_another_store_is_not_what_is_there(path):

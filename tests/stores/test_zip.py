@@ -355,6 +355,18 @@ async def test_an_array_in_an_archive(path):
     assert (await again[:100]).sum() == 50_000
 
 
+async def test_stamps_tell_whether_a_value_is_the_same(path):
+    async with ZipStore(written(path, {"a": VALUE, "b": VALUE}), mode="a") as store:
+        first = await store.get_stamped("a", ByteRange(3, 5))
+        assert (bytes(first.value), first.stamp) == (VALUE[3:5], (await store.get_stamped("a")).stamp)
+        assert first.stamp is not None
+        await store.set("b", b"other")
+        assert (await store.get_stamped("a")).stamp == first.stamp
+        await store.set("a", VALUE)
+        assert (await store.get_stamped("a")).stamp != first.stamp
+        assert await store.get_stamped("missing") == (None, None)
+
+
 def test_from_a_url(path):
     assert open_url(str(path)).path == str(path)
     assert open_url(f"file://{path}", mode="a").mode == "a"

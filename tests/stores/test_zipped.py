@@ -10,9 +10,8 @@ import azarr
 from azarr.errors import StoreError, TransientStoreError
 from azarr.stores import LocalStore, MemoryStore
 from azarr.stores.base import BlockingStore, ListableStore, ReadableStore
-from azarr.stores.zip import ZipStore
+from azarr.stores.zip import ZippedStore, ZipStore, open_inside
 from azarr.stores.zip_directory import TAIL
-from azarr.stores.zipped import ZippedStore, open_inside
 from azarr.testing.values import ILLEGAL_KEYS, ILLEGAL_PREFIXES, PARTS, VALUE, collect, read
 from azarr.types import ByteRange, Listing, Suffix
 
@@ -199,6 +198,21 @@ async def test_an_archive_in_a_folder_is_a_local_file(tmp_path):
     assert isinstance(store, ZipStore)
     assert await read(store, "a") == VALUE
     assert isinstance(open_inside(MemoryStore(), "x.zip"), ZippedStore)
+    with pytest.raises(StoreError, match="can only be read"):
+        open_inside(MemoryStore(), "x.zip", mode="a")
+
+
+async def test_archives_are_named_by_urls(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    async with azarr.open_store("x.zip", zip={"mode": "w"}) as store:
+        array = await azarr.create_array(store, "in/side", shape=(10, 10), chunks=(5, 5), dtype="i4")
+        await array.write(5)
+    for url in ("x.zip", "x.zip|zip:in", f"file://{tmp_path}/x.zip|zip:in|zarr3:side"):
+        path = {"x.zip": "in/side", "x.zip|zip:in": "side"}.get(url, "")
+        assert (await (await azarr.open_array(url, path)).read() == 5).all()
+    await azarr.MemoryStore.named("archives").set("x.zip", (tmp_path / "x.zip").read_bytes())
+    assert (await (await azarr.open_array("memory://archives/x.zip", "in/side")).read() == 5).all()
+    azarr.MemoryStore.drop("archives")
 
 
 @pytest.mark.parametrize("shards", [None, (40, 60)])
