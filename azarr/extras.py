@@ -29,3 +29,7 @@ class Extra:
         except ImportError as error:
             message = f'needs the package {self.package}, which cannot be imported ({error}); pip install "azarr[{self.name}]"'
             raise CodecError(message, codec=codec) from error
+
+    def missing(self, what: str, error: ImportError) -> ImportError:
+        """The error for ``what``, which cannot do without the package: it says which extra brings it."""
+        return ImportError(f'{what} need the package {self.package}, which cannot be imported ({error}); pip install "azarr[{self.name}]"')

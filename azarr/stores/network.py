@@ -1,6 +1,7 @@
 """What stores behind a network have in common: a client for every loop, one retry policy, limits, conditional writes that are sure.
 
-A store of a kind of server derives from ``NetworkStore`` and says how one attempt at each request is made; everything else is here.
+A store of a kind of server derives from ``NetworkStore``, or from ``NetworkReader`` where there is no way to write or list, and says how
+one attempt at each request is made; everything else is here.
 """
 
 from __future__ import annotations
@@ -14,7 +15,18 @@ from typing import Any, ClassVar, Generic, NamedTuple, Self, TypeVar
 
 from azarr.errors import PreconditionFailedError, StoreError, TransientStoreError
 from azarr.retry import RetryPolicy
-from azarr.stores.base import ConditionalStore, Request, Stamped, StampingStore, Store, Version, Versioned, check_key, check_prefix
+from azarr.stores.base import (
+    ConditionalStore,
+    ReadableStore,
+    Request,
+    Stamped,
+    StampingStore,
+    Store,
+    Version,
+    Versioned,
+    check_key,
+    check_prefix,
+)
 from azarr.stores.clients import Clients
 from azarr.stores.traffic import CONCURRENCY, Attempt, Traffic, TrafficStats
 from azarr.types import Buffer, ByteRange, Listing
@@ -62,12 +74,11 @@ class Page(NamedTuple):
     token: Any | None
 
 
-class NetworkStore(Store, ConditionalStore, StampingStore, Generic[ClientT]):
-    """Values at ``root/key`` of a server. It belongs to no loop: any number of them may use it, one after the other or at once.
+class NetworkReader(ReadableStore, StampingStore, Generic[ClientT]):
+    """Values at ``root/key`` of a server, to be read. It belongs to no loop: any number of them may use it, one after the other or at once.
 
     Args:
         root: What all keys begin with; nothing by default.
-        read_only: Refuse to write.
         retry: When failed requests are made again.
         concurrency: Requests in flight at once, for each loop, for all who use this store; 64.
         rate: Requests a second at most; no limit by default. Where the server throttles, requests are slowed down in any case.
@@ -79,22 +90,16 @@ class NetworkStore(Store, ConditionalStore, StampingStore, Generic[ClientT]):
     only a proven absence is ``None``, and a body that is shorter than the server has said is a ``TransientStoreError``.
     """
 
-    writes_conditionally: ClassVar[bool] = True
-    erased_at_once: ClassVar[int] = 1
-    """How many keys ``_erase_many`` takes."""
-
     def __init__(
         self,
         *,
         root: str = "",
-        read_only: bool = False,
         retry: RetryPolicy | None = None,
         concurrency: int = CONCURRENCY,
         rate: float | None = None,
         client: ClientT | None = None,
     ) -> None:
         self.root = f"{check_key(root.strip('/'))}/" if root.strip("/") else ""
-        self.read_only = read_only
         self.traffic = Traffic(retry or RetryPolicy(), concurrency=concurrency, rate=rate)
         self._given = client
         self._clients: Clients[ClientT] = Clients(self._connect, self)
@@ -117,23 +122,6 @@ class NetworkStore(Store, ConditionalStore, StampingStore, Generic[ClientT]):
         """Size and state of the value, without the value; ``None`` where it is proven absent."""
 
     @abstractmethod
-    async def _set(self, client: ClientT, key: str, value: Buffer, condition: Condition | None, marks: tuple[str, ...]) -> None:
-        """Store the value, and with it ``marks``, if there are any; ``PreconditionFailedError`` where the condition does not hold."""
-
-    @abstractmethod
-    async def _erase(self, client: ClientT, key: str, condition: Condition | None) -> None:
-        """Remove the key; fine where it is absent, unless there is a condition."""
-
-    async def _erase_many(self, client: ClientT, keys: list[str]) -> None:
-        """Remove ``erased_at_once`` keys at most; fine where they are absent."""
-        for key in keys:
-            await self._erase(client, key, None)
-
-    @abstractmethod
-    async def _page(self, client: ClientT, prefix: str, token: Any | None, *, deep: bool) -> Page:
-        """Part ``token``, or the first, of the keys below ``prefix``; only those directly below it, and prefixes, unless ``deep``."""
-
-    @abstractmethod
     def _classified(self, error: Exception, key: str) -> Exception | None:
         """What an exception of the server's library means: a ``StoreError`` that says what to do, ``None`` where that is unknown.
 
@@ -141,10 +129,6 @@ class NetworkStore(Store, ConditionalStore, StampingStore, Generic[ClientT]):
         """
 
     # What a store can do
-
-    @property
-    def conditional(self) -> bool:
-        return self.writes_conditionally and not self.read_only
 
     @property
     def stats(self) -> TrafficStats:
@@ -184,6 +168,104 @@ class NetworkStore(Store, ConditionalStore, StampingStore, Generic[ClientT]):
         found = await self._made("size", key, attempt)
         return None if found is None else found.nbytes
 
+    # How it is done
+
+    async def _made(self, operation: str, key: str, attempt: Callable[[Attempt], Awaitable[T]], nbytes: int = 0) -> T:
+        """The answer to a request, after as many attempts as it takes."""
+
+        async def known(number: Attempt) -> T:
+            try:
+                return await attempt(number)
+            except Exception as error:
+                failure = self._known(error, key)
+                if failure is error:
+                    raise
+                raise failure from error
+
+        return await self.traffic.run(operation, key, known, nbytes)
+
+    def _known(self, error: Exception, key: str) -> Exception:
+        """``error`` as one of azarr's, where it says something about the store rather than about a program."""
+        if isinstance(error, StoreError):
+            error.key = error.key or key
+            return error
+        classified = self._classified(error, key)
+        if classified is not None:
+            return classified
+        if isinstance(error, OSError | EOFError):  # TimeoutError is an OSError
+            return TransientStoreError(f"the request for {key!r} in {self!r} failed ({type(error).__name__})", key=key)
+        return error
+
+    async def aclose(self) -> None:
+        """Close all connections; the store cannot be used any more. Fine where that has been done."""
+        await self._clients.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All that the store was made with; a copy has connections, limits and statistics of its own."""
+        if self._given is not None:
+            raise TypeError(f"{self!r} cannot be pickled, because its client was passed in; pass what the client is made from")
+        traffic = self.traffic
+        state = {name: value for name, value in self.__dict__.items() if name not in {"_clients", "traffic"}}
+        return {**state, "_limits": (traffic.policy, traffic.concurrency, traffic.rate)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        policy, concurrency, rate = state.pop("_limits")
+        self.__dict__.update(state)
+        self.traffic = Traffic(policy, concurrency=concurrency, rate=rate)
+        self._clients = Clients(self._connect, self)
+
+
+class NetworkStore(NetworkReader[ClientT], Store, ConditionalStore):
+    """As ``NetworkReader``, and values can be written, erased and listed; ``read_only`` refuses to write."""
+
+    writes_conditionally: ClassVar[bool] = True
+    erased_at_once: ClassVar[int] = 1
+    """How many keys ``_erase_many`` takes."""
+
+    def __init__(
+        self,
+        *,
+        root: str = "",
+        read_only: bool = False,
+        retry: RetryPolicy | None = None,
+        concurrency: int = CONCURRENCY,
+        rate: float | None = None,
+        client: ClientT | None = None,
+    ) -> None:
+        super().__init__(root=root, retry=retry, concurrency=concurrency, rate=rate, client=client)
+        self.read_only = read_only
+
+    # What a kind of store says
+
+    @abstractmethod
+    async def _set(self, client: ClientT, key: str, value: Buffer, condition: Condition | None, marks: tuple[str, ...]) -> None:
+        """Store the value, and with it ``marks``, if there are any; ``PreconditionFailedError`` where the condition does not hold."""
+
+    @abstractmethod
+    async def _erase(self, client: ClientT, key: str, condition: Condition | None) -> None:
+        """Remove the key; fine where it is absent, unless there is a condition."""
+
+    async def _erase_many(self, client: ClientT, keys: list[str]) -> None:
+        """Remove ``erased_at_once`` keys at most; fine where they are absent."""
+        for key in keys:
+            await self._erase(client, key, None)
+
+    @abstractmethod
+    async def _page(self, client: ClientT, prefix: str, token: Any | None, *, deep: bool) -> Page:
+        """Part ``token``, or the first, of the keys below ``prefix``; only those directly below it, and prefixes, unless ``deep``."""
+
+    # What a store can do
+
+    @property
+    def conditional(self) -> bool:
+        return self.writes_conditionally and not self.read_only
+
     async def set(self, key: str, value: Buffer) -> None:
         full = self.root + check_key(key)
         self._expect_writable(key)
@@ -191,7 +273,7 @@ class NetworkStore(Store, ConditionalStore, StampingStore, Generic[ClientT]):
         async def attempt(_: Attempt) -> None:
             await self._set(await self._clients.get(), full, value, None, ())
 
-        await self._made("set", key, attempt, len(value))
+        await self._made("set", key, attempt, memoryview(value).nbytes)
 
     async def set_if(self, key: str, value: Buffer, version: Version | None) -> None:
         full = self.root + check_key(key)
@@ -202,17 +284,18 @@ class NetworkStore(Store, ConditionalStore, StampingStore, Generic[ClientT]):
         mark = f"{random.getrandbits(64):016x}"
         marks = (mark, *(() if version is None else version.marks[: MARKS - 1]))
 
-        async def attempt(attempt: Attempt) -> None:
+        async def attempt(_: Attempt) -> None:
             client = await self._clients.get()
             try:
                 await self._set(client, full, value, condition, marks)
             except Exception as error:
                 failure = self._known(error, key)
-                # perhaps it was an earlier attempt that changed the state: its answer may have been lost
-                if not isinstance(failure, PreconditionFailedError) or attempt.number == 1 or not await self._is_marked(client, full, mark):
+                # Perhaps it was this very write that changed the state: the answer to an earlier attempt may have been lost, and even the
+                # first one may have been sent twice, by the client's library or by a proxy, when a connection broke.
+                if not isinstance(failure, PreconditionFailedError) or not await self._is_marked(client, full, mark):
                     raise
 
-        await self._made("set_if", key, attempt, len(value))
+        await self._made("set_if", key, attempt, memoryview(value).nbytes)
 
     async def _is_marked(self, client: ClientT, key: str, mark: str) -> bool:
         found = await self._find(client, key)
@@ -288,61 +371,9 @@ class NetworkStore(Store, ConditionalStore, StampingStore, Generic[ClientT]):
             if token is None:
                 return
 
-    # How it is done
-
-    async def _made(self, operation: str, key: str, attempt: Callable[[Attempt], Awaitable[T]], nbytes: int = 0) -> T:
-        """The answer to a request, after as many attempts as it takes."""
-
-        async def known(number: Attempt) -> T:
-            try:
-                return await attempt(number)
-            except Exception as error:
-                failure = self._known(error, key)
-                if failure is error:
-                    raise
-                raise failure from error
-
-        return await self.traffic.run(operation, key, known, nbytes)
-
-    def _known(self, error: Exception, key: str) -> Exception:
-        """``error`` as one of azarr's, where it says something about the store rather than about a program."""
-        if isinstance(error, StoreError):
-            error.key = error.key or key
-            return error
-        classified = self._classified(error, key)
-        if classified is not None:
-            return classified
-        if isinstance(error, OSError | EOFError):  # TimeoutError is an OSError
-            return TransientStoreError(f"the request for {key!r} in {self!r} failed ({type(error).__name__})", key=key)
-        return error
-
     def _expect_writable(self, key: str) -> None:
         if self.read_only:
             raise StoreError(f"{self!r} is read-only", key=key)
-
-    async def aclose(self) -> None:
-        """Close all connections; the store cannot be used any more. Fine where that has been done."""
-        await self._clients.aclose()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.aclose()
-
-    def __getstate__(self) -> dict[str, Any]:
-        """All that the store was made with; a copy has connections, limits and statistics of its own."""
-        if self._given is not None:
-            raise TypeError(f"{self!r} cannot be pickled, because its client was passed in; pass what the client is made from")
-        traffic = self.traffic
-        state = {name: value for name, value in self.__dict__.items() if name not in {"_clients", "traffic"}}
-        return {**state, "_limits": (traffic.policy, traffic.concurrency, traffic.rate)}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        policy, concurrency, rate = state.pop("_limits")
-        self.__dict__.update(state)
-        self.traffic = Traffic(policy, concurrency=concurrency, rate=rate)
-        self._clients = Clients(self._connect, self)
 
 
 def nbytes_of(request: Request) -> int:

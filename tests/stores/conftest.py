@@ -1,8 +1,10 @@
-"""Fixtures that tests of stores share."""
+"""Fixtures that tests of stores share: stores that answer when they are let, web servers whose answers are bytes that a test writes."""
 
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass, field
+from http import HTTPStatus
 
 import pytest
 
@@ -40,3 +42,104 @@ class _GatedStore(LatencyStore):
 def gated():
     """Makes stores that answer when they are let; see ``_GatedStore``."""
     return _GatedStore
+
+
+@dataclass
+class Asked:
+    """A request that has arrived; names of headers are in small letters."""
+
+    method: str
+    target: str
+    headers: dict
+    body: bytes
+
+    @property
+    def path(self):
+        return self.target.partition("?")[0]
+
+
+@dataclass
+class ScriptedServer:
+    """Answers each request with the bytes that ``answer`` makes of it, or with those of ``script``, one after the other.
+
+    ``None`` instead of bytes closes the connection, and so does everything that ends with ``CLOSE``.
+    """
+
+    script: list = field(default_factory=list)
+    asked: list = field(default_factory=list)
+    connections: int = 0
+    url: str = ""
+    CLOSE = b"\0close"
+
+    def answer(self, asked):
+        return reply(404)
+
+    async def converse(self, reader, writer):
+        self.connections += 1
+        try:
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                first, *lines = head.decode().split("\r\n")[:-2]
+                method, target, _ = first.split(" ")
+                headers = {name.lower(): text.strip() for name, _, text in (line.partition(":") for line in lines)}
+                body = await reader.readexactly(int(headers.get("content-length", 0)))
+                self.asked.append(Asked(method, target, headers, body))
+                answer = self.script.pop(0) if self.script else self.answer
+                if callable(answer):
+                    answer = answer(self.asked[-1])
+                if answer is not None:
+                    writer.write(answer.removesuffix(self.CLOSE))
+                    await writer.drain()
+                if answer is None or answer.endswith(self.CLOSE):
+                    return
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+
+def make_reply(status=200, body=b"", *, length=True, head=False, **headers):
+    """The bytes of a response; ``length`` false leaves out the Content-Length, a number is a lie, ``head`` leaves out the body."""
+    lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}"]
+    if length is not False:
+        lines.append(f"Content-Length: {len(body) if length is True else length}")
+    lines += [f"{name.replace('_', '-')}: {text}" for name, text in headers.items()]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + (b"" if head else body)
+
+
+reply = make_reply
+
+
+@pytest.fixture(name="reply")
+def _reply():
+    return make_reply
+
+
+@pytest.fixture
+async def start_server():
+    """Starts any number of scripted servers."""
+    running = []
+
+    async def start(**settings):
+        scripted = ScriptedServer(**settings)
+        tasks = set()
+
+        async def converse(reader, writer):
+            tasks.add(asyncio.current_task())
+            await scripted.converse(reader, writer)
+
+        server = await asyncio.start_server(converse, "127.0.0.1", 0)
+        scripted.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        running.append((server, tasks))
+        return scripted
+
+    yield start
+    for server, tasks in running:
+        server.close()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@pytest.fixture
+async def server(start_server):
+    return await start_server()

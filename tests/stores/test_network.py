@@ -19,7 +19,10 @@ from azarr.types import ByteRange, Suffix
 
 
 class Server:
-    """Values, and a script of what goes wrong: ``"before"`` the request is done, or ``"after"`` it, when only the answer is lost."""
+    """Values, and a script of what goes wrong: ``"before"`` the request is done, or ``"after"`` it, when only the answer is lost.
+
+    ``"twice"``: something on the way makes the request again, and hands on the second answer.
+    """
 
     def __init__(self):
         self.values = {}
@@ -37,6 +40,8 @@ class Server:
         if fault == "before":
             raise ConnectionResetError
         answer = work()
+        if fault == "twice":
+            work()
         if fault == "after":
             raise ConnectionResetError
         return answer
@@ -208,6 +213,26 @@ async def test_a_write_that_lost_its_answer_is_not_taken_for_one_that_lost_the_r
     server.faults = ["after", "after", "before"]
     await store.set_if("k", b"b", version)
     assert await store.get("k") == b"b"
+
+
+async def test_a_write_that_was_sent_twice_on_its_way_has_won(store, server):
+    server.faults = ["twice"]
+    await store.set_if("k", b"a", None)
+    server.faults = ["twice"]
+    await store.set_if("k", b"b", (await store.get_versioned("k")).version)
+    assert await store.get("k") == b"b"
+    assert store.stats.retries == 0
+
+
+async def test_the_time_of_a_write_goes_by_its_bytes(name):
+    value = memoryview(bytes(2**20)).cast("B", (1, 2**20))
+    async with ObjectStore(name) as store:
+        asked = []
+        run = store.traffic.run
+        store.traffic.run = lambda operation, key, attempt, nbytes=0: asked.append(nbytes) or run(operation, key, attempt, nbytes)
+        await store.set("k", value)
+        await store.set_if("other", value, None)
+    assert asked == [2**20, 2**20]
 
 
 async def test_a_write_that_lost_the_race_is_not_taken_for_one_that_lost_its_answer(store, server):

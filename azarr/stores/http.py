@@ -1,0 +1,211 @@
+"""Values that a web server hands out."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import uuid
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Final
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
+
+from yarl import URL
+
+from azarr.errors import StoreError, TransientStoreError
+from azarr.retry import RetryPolicy
+from azarr.stores.base import Request
+from azarr.stores.http_exchange import (
+    IDENTITY,
+    Response,
+    Session,
+    ask,
+    body_of,
+    drain,
+    failed,
+    failure_of,
+    is_nothing,
+    open_session,
+    range_headers,
+    size_behind,
+)
+from azarr.stores.network import Fetched, Found, NetworkReader, Tag
+from azarr.stores.traffic import CONCURRENCY, Attempt
+from azarr.types import ByteRange, Suffix
+
+__all__ = ["HTTPStore", "open_url"]
+
+REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+
+OWN_HEADERS: Final = frozenset({"range", "accept-encoding", "host"})
+"""What a user cannot set, as it says which part of which value is wanted."""
+
+
+class HTTPStore(NetworkReader[Session]):
+    """Values at ``url/key`` of a web server, to be read only; it cannot list, so members of groups are known from consolidated metadata.
+
+    Args:
+        url: ``http://`` or ``https://``. Its query (a token) is sent with every request, and never shown; so are a user and a password.
+        headers: Sent with every request to this server, and to no other one that it redirects to; likewise ``auth``.
+        auth: A user and a password.
+        missing_on_403: Take 403 for an absent key, as buckets say that do not let everybody list them. An error by default, because
+            a chunk that one may not read is not a chunk of fill values.
+        redirects: How many are followed for one request, never from ``https`` to ``http``; 5.
+        trust_env: Use the proxies of the environment (``HTTPS_PROXY``, …) and ``.netrc``.
+        retry: When failed requests are made again.
+        concurrency: Requests, and connections, at once for each loop; 64.
+        rate: Requests a second at most; no limit by default.
+
+    Only 404 and 410 mean that a key is absent. Servers that ignore ranges are served, as long as not too much is read in vain.
+    """
+
+    read_only: Final = True
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        auth: tuple[str, str] | None = None,
+        missing_on_403: bool = False,
+        redirects: int = 5,
+        trust_env: bool = False,
+        retry: RetryPolicy | None = None,
+        concurrency: int = CONCURRENCY,
+        rate: float | None = None,
+    ) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise StoreError(f"{parts.scheme}://{parts.hostname or ''} is no place on the web: expected http:// or https:// and a host")
+        if parts.fragment:
+            raise StoreError(f"a URL of values has no fragment: write # as %23 in {parts.hostname}{parts.path}")
+        if not OWN_HEADERS.isdisjoint(each.lower() for each in headers or ()):
+            raise StoreError(f"the headers {', '.join(sorted(OWN_HEADERS))} are set by the store itself")
+        super().__init__(retry=retry, concurrency=concurrency, rate=rate)
+        if auth is None and parts.username is not None:
+            auth = unquote(parts.username), unquote(parts.password or "")
+        host = parts.netloc.rpartition("@")[2]
+        self._base = str(URL(urlunsplit((parts.scheme, host, parts.path.rstrip("/") + "/", "", ""))))
+        self._query = f"?{parts.query}" if parts.query else ""
+        self._headers = {**(headers or {}), **({} if auth is None else {"Authorization": _basic(*auth)})}
+        self._missing = frozenset({404, 410, 403} if missing_on_403 else {404, 410})
+        self._redirects, self._trust_env = redirects, trust_env
+
+    def __repr__(self) -> str:
+        return f"HTTPStore({self._base!r})"
+
+    @property
+    def identity(self) -> tuple[str, str, str]:
+        """What tells the values apart from others: where they are, and what says who may read them, in a form that does not tell."""
+        secret = repr((self._query, sorted(self._headers.items())))
+        return "http", self._base, hashlib.sha256(secret.encode()).hexdigest()
+
+    def _connect(self) -> AbstractAsyncContextManager[Session]:
+        return open_session(self.traffic.concurrency, trust_env=self._trust_env)
+
+    async def _get(self, client: Session, key: str, request: Request, attempt: Attempt, *, tagged: bool) -> Fetched | None:
+        if is_nothing(request):
+            found = await self._find(client, key)
+            return None if found is None else Fetched(b"", found.tag)
+        response = await self._asked(client, "GET", key, range_headers(request))
+        if response is None:
+            return None
+        async with response:
+            if response.status != 416:
+                return Fetched(await body_of(response, request, attempt), _tag(response) if tagged else None)
+            await drain(response)
+        return await self._beyond(client, key, request, attempt, tagged=tagged)
+
+    async def _beyond(self, client: Session, key: str, request: Request, attempt: Attempt, *, tagged: bool) -> Fetched | None:
+        """What a range is of which the server says that it lies beyond the end: nothing, if that is true."""
+        found = await self._find(client, key)
+        if found is None:
+            return None
+        if isinstance(request, Suffix) and found.nbytes:  # some servers know no suffixes, or none that are longer than the value
+            return await self._get(client, key, ByteRange(max(0, found.nbytes - request.nbytes), found.nbytes), attempt, tagged=tagged)
+        if isinstance(request, ByteRange) and request.start < found.nbytes:
+            raise TransientStoreError(f"the server denies bytes that {key!r} in {self!r} has", key=key)
+        return Fetched(b"", found.tag)
+
+    async def _find(self, client: Session, key: str) -> Found | None:
+        response = await self._asked(client, "HEAD", key, IDENTITY)
+        if response is None:
+            return None
+        async with response:
+            if response.status == 200 and response.content_length is not None:
+                return Found(response.content_length, _tag(response))
+        # no HEAD, or one that does not tell the size: a range does
+        response = await self._asked(client, "GET", key, range_headers(ByteRange(0, 1)))
+        if response is None:
+            return None
+        async with response:
+            size = response.content_length if response.status == 200 else size_behind(response.headers.get("Content-Range"))
+            tag = _tag(response)
+            if size is not None:
+                await drain(response)
+            elif response.status == 200:
+                size = len(await response.read())
+            elif response.status == 416:
+                size = 0
+        if size is None:
+            raise StoreError(f"the server does not tell how large {key!r} in {self!r} is", key=key)
+        return Found(size, tag)
+
+    async def _asked(self, client: Session, method: str, key: str, headers: Mapping[str, str]) -> Response | None:
+        """The response to a request, after redirects: with status 200, 206 or 416, for HEAD also 405 and 501; ``None`` for absent keys."""
+        url = URL(f"{self._base}{quote(key)}{self._query}", encoded=True)
+        own = self._headers
+        for _ in range(self._redirects + 1):
+            response = await ask(client, method, url, f"{method} of {key!r} in {self!r}", key, headers={**own, **headers})
+            status = response.status
+            if status in {200, 206, 416} or (method == "HEAD" and status in {405, 501}):
+                return response
+            async with response:
+                await drain(response)
+            if status not in REDIRECTS:
+                if status in self._missing:
+                    return None
+                raise failure_of(status, response.headers, f"{method} of {key!r} in {self!r}", key)
+            there = self._target(url, response, key)
+            if not _same_server(url, there):
+                own = {}
+            url = there
+        raise StoreError(f"{method} of {key!r} in {self!r} was redirected more than {self._redirects} times", key=key)
+
+    def _target(self, url: URL, response: Response, key: str) -> URL:
+        """Where a redirect leads; ``StoreError`` where one should not go."""
+        try:
+            place = response.headers["Location"]
+            # what is signed must not change
+            there = url.join(URL(place, encoded=place.isascii() and " " not in place)).with_fragment(None)
+            host = there.host
+        except (KeyError, ValueError):
+            host = None
+        if host is None or there.scheme not in {"http", "https"} or (url.scheme, there.scheme) == ("https", "http"):
+            raise StoreError(f"{key!r} in {self!r} is redirected to nowhere, or to where everybody could listen", key=key)
+        if (there.host, there.raw_path) == (url.host, f"{url.raw_path}/"):
+            raise StoreError(f"{key!r} in {self!r} is a folder of the server, and no value", key=key)
+        return there
+
+    def _classified(self, error: Exception, key: str) -> Exception | None:
+        return failed(error, f"the request for {key!r} in {self!r}", key)
+
+
+def _basic(user: str, password: str) -> str:
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
+
+def _tag(response: Response) -> Tag:
+    """The state that the server names; one that is like no other where it names none."""
+    return Tag(response.headers.get("ETag") or uuid.uuid4().hex)
+
+
+def _same_server(one: URL, other: URL) -> bool:
+    """Whether what is secret may go to ``other``: the same origin, or the same host that has turned to TLS."""
+    upgraded = (one.scheme, one.port, other.scheme, other.port) == ("http", 80, "https", 443)
+    return one.host == other.host and ((one.scheme, one.port) == (other.scheme, other.port) or upgraded)
+
+
+def open_url(url: str, **options: Any) -> HTTPStore:
+    """The store at a URL; ``options`` are those of ``HTTPStore``."""
+    return HTTPStore(url, **options)

@@ -1,0 +1,212 @@
+"""What stores that speak HTTP have in common: sessions, ranges, bodies that are whole, and what statuses and failures mean."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, Final
+
+from azarr.errors import StoreError, ThrottledError, TransientStoreError
+from azarr.extras import Extra
+from azarr.stores.base import Request
+from azarr.stores.traffic import Attempt
+from azarr.types import Buffer, ByteRange, Suffix
+
+try:
+    import aiohttp
+except ImportError as error:
+    raise Extra("aiohttp", "http").missing("stores that speak HTTP", error) from error
+
+CONNECT_SECONDS: Final = 10.0
+"""Seconds for a connection to be made: less than an attempt has, so that another address is tried in time."""
+
+IDENTITY: Final = {"Accept-Encoding": "identity"}
+"""Values are wanted as they are stored: ranges are of what is stored, too."""
+
+DRAINED_NBYTES: Final = 64 * 2**10
+"""What is read of a body that nobody wants, so that its connection can be used again; a larger one is closed instead."""
+
+IGNORED_RANGE_NBYTES: Final = 64 * 2**20
+"""What is read in vain at most where a server ignores ranges and sends whole values."""
+
+_CONTENT_RANGE: Final = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
+_UNSATISFIED: Final = re.compile(r"bytes \*/(\d+)")
+
+
+@asynccontextmanager
+async def open_session(concurrency: int, *, trust_env: bool = False, resends: bool = True) -> AsyncIterator[aiohttp.ClientSession]:
+    """A session for ``concurrency`` requests at once, which keeps no cookies and decodes no bodies.
+
+    With ``resends`` aiohttp itself sends a request once more where a connection that was idle turns out to be broken: fine for reading.
+    """
+    connector = aiohttp.TCPConnector(limit=concurrency)
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS)
+    async with aiohttp.ClientSession(
+        connector=connector, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False, trust_env=trust_env, timeout=timeout
+    ) as session:
+        session._retry_connection = resends  # noqa: SLF001 - there is no public way, and it resends PUT and DELETE as well
+        yield session
+
+
+def range_headers(request: Request) -> dict[str, str]:
+    """The headers that ask for the part; ``is_nothing`` parts cannot be asked for."""
+    if request is None:
+        return IDENTITY
+    if isinstance(request, Suffix):
+        return {**IDENTITY, "Range": f"bytes=-{request.nbytes}"}
+    return {**IDENTITY, "Range": f"bytes={request.start}-{'' if request.stop is None else request.stop - 1}"}
+
+
+def is_nothing(request: Request) -> bool:
+    """Whether the part has no bytes, which HTTP cannot say."""
+    return request.nbytes == 0 if isinstance(request, Suffix) else request is not None and request.start == request.stop
+
+
+async def body_of(response: aiohttp.ClientResponse, request: Request, attempt: Attempt) -> Buffer:
+    """What ``request`` asks for, from a response with the status 200 or 206.
+
+    ``TransientStoreError`` where it is shorter than the server has said, or another part. Where the server has ignored the range, the
+    part is cut out of the whole value; ``StoreError`` if more than ``IGNORED_RANGE_NBYTES`` would have to be read in vain for it.
+    """
+    if response.headers.get("Content-Encoding", "identity") != "identity":
+        raise StoreError("the server sends the value encoded, though it was asked for as it is stored")
+    nbytes = response.content_length
+    if request is not None and response.status == 200:
+        return await _cut(response, request, attempt, nbytes)
+    if nbytes is not None and (request is None or (isinstance(request, ByteRange) and request.stop is None)):
+        attempt.expect(nbytes)
+    body = await response.read()
+    if nbytes is not None and len(body) != nbytes:
+        raise TransientStoreError(f"{len(body)} bytes have arrived where the server has announced {nbytes}")
+    if response.status == 206 and not _is_part(response.headers.get("Content-Range", ""), request, len(body)):
+        raise TransientStoreError("the server has answered with another range than it was asked for")
+    return body
+
+
+def _is_part(content_range: str, request: Request, nbytes: int) -> bool:
+    """Whether ``nbytes`` bytes with this ``Content-Range`` are what was asked for."""
+    found = _CONTENT_RANGE.fullmatch(content_range)
+    if found is None or request is None:
+        return False
+    first, last = int(found[1]), int(found[2])
+    if last - first + 1 != nbytes:
+        return False
+    total = None if found[3] == "*" else int(found[3])
+    if isinstance(request, Suffix):
+        return nbytes == request.nbytes if total is None else (first, last) == (max(0, total - request.nbytes), total - 1)
+    if first != request.start:
+        return False
+    wanted = None if request.stop is None else request.stop - 1
+    if total is None:
+        return wanted is None or last == wanted
+    return last == (total - 1 if wanted is None else min(wanted, total - 1))
+
+
+async def _cut(response: aiohttp.ClientResponse, request: ByteRange | Suffix, attempt: Attempt, total: int | None) -> Buffer:
+    """The part of a value of which the server sends everything; the rest is not waited for."""
+    if isinstance(request, Suffix) and total is not None:
+        request = ByteRange(max(0, total - request.nbytes), total)
+    if isinstance(request, ByteRange):
+        _expect_little(min(request.start, total or 0))
+        attempt.expect(request.start if total is None else min(total, request.stop or total))
+    kept = bytearray()
+    passed = 0
+    async for piece in response.content.iter_any():
+        passed += len(piece)
+        if isinstance(request, Suffix):
+            kept += piece
+            if len(kept) > 2 * request.nbytes + DRAINED_NBYTES:
+                del kept[: len(kept) - request.nbytes]
+            _expect_little(passed - len(kept))
+            continue
+        begun = passed - len(piece)
+        kept += memoryview(piece)[max(0, request.start - begun) :]
+        _expect_little(passed - len(kept))
+        if request.stop is not None and passed >= request.stop:
+            response.close()
+            break
+    if isinstance(request, Suffix):
+        return memoryview(kept)[max(0, len(kept) - request.nbytes) :]
+    return memoryview(kept)[: None if request.stop is None else request.stop - request.start]
+
+
+def _expect_little(passed: int) -> None:
+    if passed > IGNORED_RANGE_NBYTES:
+        raise StoreError(
+            f"the server ignores ranges and sends whole values: the part wanted lies behind more than {IGNORED_RANGE_NBYTES} bytes; "
+            "read it from a server that knows ranges, or choose chunks that are read as a whole"
+        )
+
+
+def size_behind(content_range: str | None) -> int | None:
+    """The size of the value, from the ``Content-Range`` of a 206 or 416; ``None`` where it does not tell."""
+    found = _CONTENT_RANGE.fullmatch(content_range or "")
+    if found is not None:
+        return None if found[3] == "*" else int(found[3])
+    none = _UNSATISFIED.fullmatch(content_range or "")
+    return None if none is None else int(none[1])
+
+
+async def drain(response: aiohttp.ClientResponse) -> None:
+    """Make the connection free again: by reading the body where it is small, or by closing it."""
+    left = DRAINED_NBYTES
+    async for piece in response.content.iter_any():
+        left -= len(piece)
+        if left < 0:
+            response.close()
+            return
+    response.release()
+
+
+def failure_of(status: int, headers: Mapping[str, str], what: str, key: str) -> StoreError:
+    """What a status that is no success means; ``what`` was asked for. Nothing of the body is shown: servers put secrets there."""
+    if status in {429, 503}:
+        return ThrottledError(f"{what}: the server asks to slow down ({status})", key=key, retry_after=retry_after(headers))
+    if status in {408, 425} or (status >= 500 and status not in {501, 505}):
+        return TransientStoreError(f"{what}: the server failed ({status})", key=key)
+    if status in {401, 403, 407}:
+        return StoreError(f"{what} was refused ({status}): look at the credentials and at what they allow", key=key)
+    return StoreError(f"{what}: the server answered {status}", key=key)
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds to wait, from the header ``Retry-After``, which is a number or a date; ``None`` where there is none that makes sense."""
+    text = headers.get("Retry-After", "").strip()
+    if re.fullmatch(r"\d{1,9}(\.\d{1,9})?", text):
+        return float(text)
+    try:
+        when = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    return max(0.0, (when.replace(tzinfo=when.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
+
+
+def failed(error: Exception, what: str, key: str) -> StoreError | None:
+    """What an exception of aiohttp means; ``None`` for any other.
+
+    Only its type is told, and what it says of hosts and sockets: aiohttp's messages show URLs, in which there may be tokens. Therefore
+    raise it ``from None`` where a request begins.
+    """
+    if not isinstance(error, aiohttp.ClientError):
+        return None
+    why = str(error) if isinstance(error, aiohttp.ClientConnectorError) else type(error).__name__
+    if isinstance(error, aiohttp.ClientSSLError):
+        return StoreError(f"{what} failed, as the server cannot prove who it is: {why}", key=key)
+    if isinstance(error, aiohttp.InvalidURL | aiohttp.NonHttpUrlClientError):
+        return StoreError(f"{what} failed, as its URL makes no sense ({why})", key=key)
+    return TransientStoreError(f"{what} failed ({why})", key=key)
+
+
+Session = aiohttp.ClientSession
+Response = aiohttp.ClientResponse
+
+
+async def ask(session: Session, method: str, url: Any, what: str, key: str, **options: Any) -> Response:
+    """The response to one request, whatever its status is; ``StoreError`` where there is none. Redirects are not followed."""
+    try:
+        return await session.request(method, url, allow_redirects=False, **options)
+    except aiohttp.ClientError as error:
+        raise failed(error, what, key) or error from None
