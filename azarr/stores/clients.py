@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
-from contextlib import AbstractAsyncContextManager, suppress
+from contextlib import AbstractAsyncContextManager
+from inspect import isasyncgen
 from typing import Generic, TypeVar
 
 from azarr.errors import StoreError
@@ -48,8 +49,7 @@ class Clients(Generic[ClientT]):
         async with mine.opening:
             self._expect_open()
             if mine.client is None:
-                # Loops close the asynchronous generators that were begun on them when they shut down, and so the client.
-                lifetime = self._live(loop)
+                lifetime = self._lifetime(loop)
                 mine.client = await anext(lifetime)
                 mine.lifetime = lifetime
         return mine.client
@@ -58,8 +58,18 @@ class Clients(Generic[ClientT]):
         if self.closed:
             raise StoreError(f"{self._owner!r} has been closed: make another one, or leave 'async with' only when all is done")
 
-    async def _live(self, loop: asyncio.AbstractEventLoop) -> AsyncGenerator[ClientT, None]:
-        async with self._connect() as client:
+    def _lifetime(self, loop: asyncio.AbstractEventLoop) -> AsyncGenerator[ClientT, None]:
+        """Yields the client once, and closes it when it is closed.
+
+        Loops close the asynchronous generators that were begun on them when they shut down, and so the client. They close all of them at
+        once, so that none may be inside another: what ``asynccontextmanager`` makes is taken apart.
+        """
+        manager = self._connect()
+        generator: AsyncGenerator[ClientT, None] | None = getattr(manager, "gen", None)
+        return generator if generator is not None and isasyncgen(generator) else self._live(manager, loop)
+
+    async def _live(self, manager: AbstractAsyncContextManager[ClientT], loop: asyncio.AbstractEventLoop) -> AsyncGenerator[ClientT, None]:
+        async with manager as client:
             try:
                 yield client
             finally:
@@ -70,13 +80,17 @@ class Clients(Generic[ClientT]):
         self.closed = True
         mine = asyncio.get_running_loop()
         for loop, entry in list(self._by_loop.items()):
+            self._by_loop.pop(loop, None)
             if loop is mine:
                 async with entry.opening:
                     if entry.lifetime is not None:
                         await entry.lifetime.aclose()
-            elif entry.lifetime is not None:
-                with suppress(RuntimeError):  # that loop has been closed meanwhile
-                    asyncio.run_coroutine_threadsafe(finish(entry.lifetime), loop)
+            elif entry.lifetime is not None and not loop.is_closed():
+                closing = finish(entry.lifetime)
+                try:
+                    asyncio.run_coroutine_threadsafe(closing, loop)
+                except RuntimeError:  # that loop has been closed meanwhile
+                    closing.close()
 
 
 async def finish(lifetime: AsyncGenerator[ClientT, None]) -> None:

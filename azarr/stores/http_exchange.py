@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
@@ -36,19 +35,20 @@ _CONTENT_RANGE: Final = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 _UNSATISFIED: Final = re.compile(r"bytes \*/(\d+)")
 
 
-@asynccontextmanager
-async def open_session(concurrency: int, *, trust_env: bool = False, resends: bool = True) -> AsyncIterator[aiohttp.ClientSession]:
-    """A session for ``concurrency`` requests at once, which keeps no cookies and decodes no bodies.
+def open_session(concurrency: int, *, trust_env: bool = False, resends: bool = True) -> aiohttp.ClientSession:
+    """A session for ``concurrency`` requests at once, which keeps no cookies and decodes no bodies; to be used with ``async with``.
 
     With ``resends`` aiohttp itself sends a request once more where a connection that was idle turns out to be broken: fine for reading.
     """
-    connector = aiohttp.TCPConnector(limit=concurrency)
-    timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS)
-    async with aiohttp.ClientSession(
-        connector=connector, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False, trust_env=trust_env, timeout=timeout
-    ) as session:
-        session._retry_connection = resends  # noqa: SLF001 - there is no public way, and it resends PUT and DELETE as well
-        yield session
+    session = aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=concurrency),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,
+        trust_env=trust_env,
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
+    )
+    session._retry_connection = resends  # noqa: SLF001 - there is no public way, and it resends PUT and DELETE as well
+    return session
 
 
 def range_headers(request: Request) -> dict[str, str]:

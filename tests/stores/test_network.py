@@ -309,12 +309,47 @@ async def test_what_others_named_badly_is_left_out(store, server):
 # --- clients and loops
 
 
-def test_one_store_in_one_loop_after_the_other(name):
-    store = ObjectStore(name)
-    for number in range(3):
+class Connection:
+    """A context manager that is no generator."""
+
+    def __init__(self, server):
+        self.server = server
+
+    async def __aenter__(self):
+        await asyncio.sleep(0)
+        self.server.opened += 1
+        self.server.connections += 1
+        return self.server
+
+    async def __aexit__(self, *_):
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        self.server.connections -= 1
+
+
+class ConnectionStore(ObjectStore):
+    def _connect(self):
+        return Connection(SERVERS.setdefault(self.name, Server()))
+
+
+@pytest.mark.parametrize("kind", [ObjectStore, ConnectionStore])
+def test_one_store_in_one_loop_after_the_other(name, kind, caplog):
+    store = kind(name)
+    for number in range(20):  # loops close what was begun on them in any order
         asyncio.run(store.set(f"k{number}", b"v"))
         assert SERVERS[name].connections == 0
-    assert SERVERS[name].opened == 3
+    assert SERVERS[name].opened == 20
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("kind", [ObjectStore, ConnectionStore])
+def test_a_store_is_closed_when_its_loop_has_gone(name, kind, caplog):
+    store = kind(name)
+    asyncio.run(store.get("k"))
+    asyncio.run(store.aclose())
+    gc.collect()
+    assert SERVERS[name].connections == 0
+    assert not caplog.records
 
 
 def test_one_store_in_several_loops_at_once(name):

@@ -1,4 +1,4 @@
-"""What a small GET through HTTPStore costs beside plain aiohttp, in CPU time of the client: `python bench/http.py URL-OF-A-SMALL-FILE`.
+"""What a small GET through HTTPStore costs beside plain aiohttp, in CPU time of the client: `python bench/small_gets.py URL-OF-A-SMALL-FILE`.
 
 The file is fetched from a server that runs already, 32 requests at once, in turns; the median of five rounds is shown.
 """
