@@ -278,11 +278,7 @@ class NetworkStore(NetworkReader[ClientT], Store, ConditionalStore):
     async def set_if(self, key: str, value: Buffer, version: Version | None) -> None:
         full = self.root + check_key(key)
         self._expect_writable(key)
-        if version is not None and not isinstance(version, Tag):
-            raise StoreError(f"{version!r:.100} is no version of this store", key=key)
-        condition = Condition(None if version is None else version.name)
-        mark = f"{random.getrandbits(64):016x}"
-        marks = (mark, *(() if version is None else version.marks[: MARKS - 1]))
+        condition, marks = self._conditioned(key, version)
 
         async def attempt(_: Attempt) -> None:
             client = await self._clients.get()
@@ -292,10 +288,16 @@ class NetworkStore(NetworkReader[ClientT], Store, ConditionalStore):
                 failure = self._known(error, key)
                 # Perhaps it was this very write that changed the state: the answer to an earlier attempt may have been lost, and even the
                 # first one may have been sent twice, by the client's library or by a proxy, when a connection broke.
-                if not isinstance(failure, PreconditionFailedError) or not await self._is_marked(client, full, mark):
+                if not isinstance(failure, PreconditionFailedError) or not await self._is_marked(client, full, marks[0]):
                     raise
 
         await self._made("set_if", key, attempt, memoryview(value).nbytes)
+
+    def _conditioned(self, key: str, version: Version | None) -> tuple[Condition, tuple[str, ...]]:
+        """The condition of a write that replaces ``version``, and its marks: the first is its own."""
+        if version is not None and not isinstance(version, Tag):
+            raise StoreError(f"{version!r:.100} is no version of this store", key=key)
+        return Condition(None if version is None else version.name), (new_mark(), *(() if version is None else version.marks[: MARKS - 1]))
 
     async def _is_marked(self, client: ClientT, key: str, mark: str) -> bool:
         found = await self._find(client, key)
@@ -366,14 +368,26 @@ class NetworkStore(NetworkReader[ClientT], Store, ConditionalStore):
                 return await self._page(await self._clients.get(), prefix, token, deep=deep)
 
             page = await self._made("list", prefix[len(self.root) :], attempt)
-            yield page
-            token = page.token
-            if token is None:
+            # what is not below the prefix was not asked for, and must not be erased
+            yield Page(
+                [key for key in page.keys if key.startswith(prefix)],
+                [each for each in page.prefixes if each.startswith(prefix)],
+                page.token,
+            )
+            if page.token is None:
                 return
+            if page.token == token:
+                raise StoreError(f"{self!r} lists the same part again and again", key=prefix[len(self.root) :])
+            token = page.token
 
     def _expect_writable(self, key: str) -> None:
         if self.read_only:
             raise StoreError(f"{self!r} is read-only", key=key)
+
+
+def new_mark() -> str:
+    """The mark of a write, which no other has."""
+    return f"{random.getrandbits(64):016x}"
 
 
 def nbytes_of(request: Request) -> int:

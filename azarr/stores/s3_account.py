@@ -1,0 +1,152 @@
+"""Where a bucket is and in whose name it is asked, as a user says it; and what that comes to once aiobotocore has looked it up."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import ssl
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple, TypeAlias
+from urllib.parse import parse_qs, urlsplit
+
+from azarr.errors import StoreError
+from azarr.stores.aws_signing import Credentials, Signer
+from azarr.stores.s3_packages import NO_SIGNATURES, AioConfig, AioSession, aiohttp, get_environ_proxies
+
+AddressingStyle: TypeAlias = Literal["auto", "path", "virtual"]
+
+_BUCKET = re.compile(r"[A-Za-z0-9._-]{1,255}|arn:[a-z-]+:s3[a-z-]*:[a-z0-9-]*:[0-9]*:accesspoint[/:][A-Za-z0-9._-]{1,255}")
+
+
+@dataclass(frozen=True, slots=True)
+class S3Account:
+    """A bucket, where it is, and who asks. Keys that are given here are in pickled copies; those that are found are found again."""
+
+    bucket: str
+    region: str | None = None
+    endpoint_url: str | None = None
+    addressing_style: AddressingStyle = "auto"
+    anonymous: bool = False
+    profile: str | None = None
+    access_key: str | None = field(default=None, repr=False)
+    secret_key: str | None = field(default=None, repr=False)
+    session_token: str | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        if not _BUCKET.fullmatch(self.bucket) or self.bucket in {".", ".."}:
+            raise StoreError(f"{self.bucket!r:.80} is not the name of a bucket, nor the ARN of an access point")
+        if self.bucket.endswith("--x-s3"):
+            raise StoreError(
+                f"{self.bucket!r} is a directory bucket, which has signatures of its own; azarr knows those of general purpose buckets"
+            )
+        if (self.access_key is None) != (self.secret_key is None) or (self.session_token is not None and self.access_key is None):
+            raise StoreError("credentials are access_key and secret_key, and session_token if they are lent; pass all of them or none")
+        if self.anonymous and (self.access_key is not None or self.profile is not None):
+            raise StoreError("anonymous requests have no credentials: pass anonymous=True, or credentials, or a profile")
+        if self.access_key is not None and self.profile is not None:
+            raise StoreError("pass credentials, or a profile to take them from, not both")
+        if self.addressing_style not in {"auto", "path", "virtual"}:
+            raise StoreError(f"addressing_style is 'auto', 'path' or 'virtual', not {self.addressing_style!r}")
+        if self.endpoint_url is not None:
+            check_endpoint(self.endpoint_url)
+
+
+def check_endpoint(url: str) -> None:
+    """Raise ``StoreError`` unless ``url`` is that of a server; its text is not repeated where it may hold a password."""
+    try:
+        parts = urlsplit(url)
+        fine = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        fine = False
+    if not fine or "@" in parts.netloc or parts.query or parts.fragment:
+        raise StoreError("endpoint_url is http://host:port or https://host, without user, password or query; credentials are arguments")
+
+
+class Address(NamedTuple):
+    """Where the values of a bucket are."""
+
+    origin: str
+    """As ``https://host:port``."""
+    host: str
+    """The header ``host``."""
+    path: str
+    """What the path of a value begins with; it ends in ``/``."""
+    region: str
+    service: str
+
+
+class Access:
+    """What is needed to ask for values of a bucket: its address, a client of aiobotocore, and signers of requests."""
+
+    def __init__(self, address: Address, client: Any, credentials: Any, ca_bundle: str | None) -> None:
+        self.address, self.client, self.ca_bundle = address, client, ca_bundle
+        self._credentials = credentials
+        self._signer: Signer | None = None
+
+    async def signer(self) -> Signer | None:
+        """Who signs now, as credentials that are lent are renewed in time; ``None`` where requests are anonymous."""
+        if self._credentials is None:
+            return None
+        frozen = await self._credentials.get_frozen_credentials()
+        current = frozen.access_key, frozen.secret_key, frozen.token
+        if self._signer is None or self._signer.credentials != current:
+            self._signer = Signer(Credentials(*current), self.address.region, self.address.service)
+        return self._signer
+
+
+@asynccontextmanager
+async def opened(account: S3Account, region: str | None, given: Any | None, concurrency: int) -> AsyncGenerator[Access, None]:
+    """Looks up where the bucket is, in ``region`` if that is known, and who asks; ``given`` is a session of aiobotocore to use."""
+    session = given or AioSession(profile=account.profile)
+    if given is None and account.access_key is not None:
+        session.set_credentials(account.access_key, account.secret_key, account.session_token)
+    credentials = None if account.anonymous else await session.get_credentials()
+    if credentials is None and not account.anonymous:
+        raise StoreError(
+            f"there are no credentials for the bucket {account.bucket!r}: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, pass access_key "
+            "and secret_key or a profile, or anonymous=True for public data"
+        )
+    config = AioConfig(
+        signature_version=NO_SIGNATURES if account.anonymous else "s3v4",
+        s3={"addressing_style": account.addressing_style},
+        retries={"total_max_attempts": 1, "mode": "standard"},  # azarr tries again
+        request_checksum_calculation="when_required",  # compatibles refuse the others
+        response_checksum_validation="when_required",
+        max_pool_connections=concurrency,
+        warm_up_loader_caches=True,  # reads large files, in a thread
+    )
+    region = region or account.region
+    async with session.create_client("s3", region_name=region, endpoint_url=account.endpoint_url, config=config) as client:
+        yield Access(await address_of(client, account.bucket), client, credentials, session.get_config_variable("ca_bundle"))
+
+
+async def address_of(client: Any, bucket: str) -> Address:
+    """Where botocore has the values of ``bucket``, and for which region and service it signs."""
+    url = await client.generate_presigned_url("get_object", Params={"Bucket": bucket, "Key": "k"})
+    parts = urlsplit(url)
+    scope = parse_qs(parts.query).get("X-Amz-Credential", [""])[0].split("/")
+    region, service = (scope[-3], scope[-2]) if len(scope) == 5 else (client.meta.region_name or "us-east-1", "s3")
+    host = parts.netloc
+    if host == f"{bucket}.s3.amazonaws.com" and region != "us-east-1":  # presigned URLs go by way of the global endpoint, which redirects
+        host = f"{bucket}.s3.{region}.amazonaws.com"
+    default = ":443" if parts.scheme == "https" else ":80"
+    return Address(f"{parts.scheme}://{host}", host.removesuffix(default), parts.path.removesuffix("k"), region, service)
+
+
+@asynccontextmanager
+async def connected(access: Access, concurrency: int) -> AsyncGenerator[Any, None]:
+    """A session of aiohttp for requests to the bucket, by the proxy and with the certificates that botocore would use."""
+    origin = access.address.origin
+    verified = True if access.ca_bundle is None else await asyncio.to_thread(ssl.create_default_context, cafile=access.ca_bundle)
+    async with aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=concurrency, ssl=verified),
+        auto_decompress=False,  # a value is what is stored
+        cookie_jar=aiohttp.DummyCookieJar(),
+        headers={"accept-encoding": "identity", "user-agent": "azarr"},
+        proxy=get_environ_proxies(origin).get(urlsplit(origin).scheme),
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=20),
+        read_bufsize=2**20,
+    ) as http:
+        yield http

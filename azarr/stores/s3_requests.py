@@ -1,0 +1,214 @@
+"""Requests for values in a bucket: signed here, sent by aiohttp, and answered in full or not at all.
+
+What is asked for often costs a twelfth of what it costs by way of aiobotocore, which does the rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import io
+import time
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, NamedTuple
+
+from azarr.errors import StoreError, TransientStoreError
+from azarr.stores.aws_signing import EMPTY, UNSIGNED, Credentials, Signer, quoted
+from azarr.stores.s3_account import Access, S3Account, connected, opened
+from azarr.stores.s3_failures import BODY_NBYTES, Failure, failure_of
+from azarr.stores.s3_packages import URL, aiohttp
+from azarr.types import Buffer
+
+LARGE_NBYTES = 2**20
+"""From here on, bodies are hashed in a thread, and sent in pieces."""
+
+EXPIRED = frozenset({"ExpiredToken", "TokenRefreshRequired"})
+ELSEWHERE = frozenset({301, 307, 400})
+
+
+class Answer(NamedTuple):
+    """A success: the ``body`` is complete."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class S3Requests:
+    """Makes requests on one event loop."""
+
+    def __init__(self, account: S3Account, given: Any | None, concurrency: int, stack: AsyncExitStack) -> None:
+        self._account, self._given, self._concurrency, self._stack = account, given, concurrency, stack
+        self._opening = asyncio.Lock()
+        self._expired: Credentials | None = None
+        self.access: Access
+        self._http: Any
+
+    async def open(self) -> None:
+        """Look up where the bucket is, and who asks."""
+        self.access = await self._stack.enter_async_context(opened(self._account, None, self._given, self._concurrency))
+        self._http = await self._stack.enter_async_context(connected(self.access, self._concurrency))
+
+    async def send(
+        self,
+        method: str,
+        key: str,
+        headers: Mapping[str, str],
+        body: Buffer = b"",
+        query: str = "",
+        *,
+        once: bool = False,
+        most: Callable[[int], int | None] = lambda _: None,
+        expect: Callable[[int], None] = lambda _: None,
+    ) -> Answer | Failure:
+        """The answer to a request; where the bucket turns out to be in another region, or credentials to have expired, the second one.
+
+        Args:
+            method: In capitals.
+            key: Of the value.
+            headers: Those that are signed, names in small letters.
+            body: What is sent.
+            query: As it is sent.
+            once: Never send it a second time on a fresh connection where the old one broke.
+            most: How many bytes the body of an answer with such a status may have; ``None`` for any number.
+            expect: Told the size of the body when it is known.
+
+        """
+        payload = await self._hash_of(body)
+        for _ in range(3):
+            access = self.access
+            signer = await access.signer()
+            answer = await self._sent(access, signer, method, key, headers, body, query, payload, once=once, most=most, expect=expect)
+            if isinstance(answer, Answer) or not await self._is_mended(access, signer, answer):
+                break
+        return answer
+
+    async def _sent(
+        self,
+        access: Access,
+        signer: Signer | None,
+        method: str,
+        key: str,
+        headers: Mapping[str, str],
+        body: Buffer,
+        query: str,
+        payload: str,
+        *,
+        once: bool,
+        most: Callable[[int], int | None],
+        expect: Callable[[int], None],
+    ) -> Answer | Failure:
+        address = access.address
+        path = address.path + quoted(key)
+        sent = {"host": address.host, **headers}
+        if signer is not None:
+            signer.sign(method, path, query, sent, payload, time.time())
+        url = URL(f"{address.origin}{path}?{query}" if query else address.origin + path, encoded=True)
+        data = io.BytesIO(body) if len(body) > LARGE_NBYTES else body or None
+        try:
+            async with self._http.request(
+                method, url, headers=sent, data=data, allow_redirects=False, middlewares=_ONCE if once else ()
+            ) as response:
+                if response.status >= 300:
+                    return failure_of(response.status, response.reason, response.headers, await _start_of(response))
+                return Answer(response.status, response.headers, await _body_of(response, method, most(response.status), expect))
+        except aiohttp.ClientResponseError as error:  # which has the request in it, and so the signature
+            raise TransientStoreError(f"the answer for {key!r} is no HTTP: {error.message:.100}") from None
+
+    async def _hash_of(self, body: Buffer) -> str:
+        """The hash of what is sent; with TLS, which protects it already, it is not signed."""
+        if not body:
+            return EMPTY
+        if self.access.address.origin.startswith("https:"):
+            return UNSIGNED
+        if len(body) > LARGE_NBYTES:
+            return await asyncio.to_thread(_sha256, body)
+        return _sha256(body)
+
+    async def _is_mended(self, access: Access, signer: Signer | None, failure: Failure) -> bool:
+        """Whether another access has been opened, since this one was for another region, or its credentials have expired."""
+        region = failure.region
+        if failure.status in ELSEWHERE and region and region != access.address.region:
+            return await self._reopen(access, region)
+        if failure.code in EXPIRED and signer is not None and self._given is None and self._account.access_key is None:
+            if signer.credentials == self._expired:
+                return False  # the same have been found again
+            self._expired = signer.credentials
+            return await self._reopen(access, access.address.region)
+        return False
+
+    async def _reopen(self, old: Access, region: str) -> bool:
+        async with self._opening:
+            if self.access is old:
+                self.access = await self._stack.enter_async_context(opened(self._account, region, self._given, self._concurrency))
+        return True
+
+
+@asynccontextmanager
+async def requests_of(account: S3Account, given: Any | None, concurrency: int) -> AsyncGenerator[S3Requests, None]:
+    """Makes requests for values of the bucket, on the running loop."""
+    async with AsyncExitStack() as stack:
+        requests = S3Requests(account, given, concurrency, stack)
+        await requests.open()
+        yield requests
+
+
+def _sha256(body: Buffer) -> str:
+    return hashlib.sha256(body).hexdigest()
+
+
+async def _without_a_second_try(request: Any, handler: Any) -> Any:
+    """Keeps aiohttp from sending a request again, as it does where a connection that was used before turns out to be broken."""
+    try:
+        return await handler(request)
+    except aiohttp.ClientConnectionError as error:
+        raise TransientStoreError(f"the connection broke ({type(error).__name__})") from error
+
+
+_ONCE = (_without_a_second_try,)
+
+
+async def _start_of(response: Any) -> bytes:
+    """As much of an error's body as is looked at."""
+    body = bytearray()
+    async for piece in response.content.iter_any():
+        body += piece
+        if len(body) >= BODY_NBYTES:
+            response.close()
+            break
+    return bytes(body)
+
+
+async def _body_of(response: Any, method: str, most: int | None, expect: Callable[[int], None]) -> bytes:
+    """All of the body; ``TransientStoreError`` where it is not all that the server has said."""
+    if method == "HEAD":
+        return b""
+    nbytes: int | None = response.content_length
+    if nbytes is not None:
+        if most is not None and nbytes > most:
+            response.close()
+            raise _too_much(most)
+        if nbytes > LARGE_NBYTES:
+            expect(nbytes)
+        whole: bytes = await response.read()
+        if len(whole) != nbytes:
+            raise TransientStoreError(f"the server said {nbytes} bytes and sent {len(whole)}")
+        return whole
+    if "chunked" not in response.headers.get("transfer-encoding", ""):
+        if response.status == 204:
+            return b""
+        raise TransientStoreError("the server did not say how many bytes it would send, so that nobody knows whether all have come")
+    body = bytearray()
+    async for piece in response.content.iter_any():
+        body += piece
+        if most is not None and len(body) > most:
+            response.close()
+            raise _too_much(most)
+    return bytes(body)
+
+
+def _too_much(most: int) -> StoreError:
+    return StoreError(
+        f"the server sends more than the {most} bytes that it may have: it does not know ranges, without which large values are not read"
+    )
