@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager
 from inspect import isasyncgen
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 from azarr.errors import StoreError
 
@@ -65,8 +65,8 @@ class Clients(Generic[ClientT]):
         once, so that none may be inside another: what ``asynccontextmanager`` makes is taken apart.
         """
         manager = self._connect()
-        generator: AsyncGenerator[ClientT, None] | None = getattr(manager, "gen", None)
-        return generator if generator is not None and isasyncgen(generator) else self._live(manager, loop)
+        generator = getattr(manager, "gen", None)
+        return cast("AsyncGenerator[ClientT, None]", generator) if isasyncgen(generator) else self._live(manager, loop)
 
     async def _live(self, manager: AbstractAsyncContextManager[ClientT], loop: asyncio.AbstractEventLoop) -> AsyncGenerator[ClientT, None]:
         async with manager as client:
