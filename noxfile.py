@@ -21,6 +21,7 @@ PROJECT = nox.project.load_toml("pyproject.toml")
 DEMO_DATA = "pvlib>=0.11"  # wanted for one data file, hence installed without what it depends on
 AZURITE = "azurite@3.35.0"
 DEBIAN = {"redis-server": "redis-server", "nginx": "nginx-light"}
+PARALLEL = ["--numprocesses=logical", "--dist=worksteal"]  # a process for every processor
 PEERS = ["zarr>=3.4", "zarrs", "zarrista", "tensorstore", "obstore", "google-crc32c", "psutil", "aiohttp"]
 
 
@@ -47,7 +48,7 @@ def demo(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Run the test suite, with the examples, the documentation's code and, where it is found, the conformance corpus."""
     install_demo(session, "tests")
-    session.run("pytest", "--ignore=tests/interop", "--ignore=tests/emulators", *session.posargs)
+    session.run("pytest", *PARALLEL, "--ignore=tests/interop", "--ignore=tests/emulators", *session.posargs)
 
 
 @nox.session
@@ -69,7 +70,7 @@ def types(session: nox.Session) -> None:
 def interop(session: nox.Session) -> None:
     """Exchange arrays with zarr-python and TensorStore, in both directions."""
     install(session, "interop")
-    session.run("pytest", "tests/interop", *session.posargs)
+    session.run("pytest", *PARALLEL, "tests/interop", *session.posargs)
 
 
 @nox.session
