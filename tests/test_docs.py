@@ -10,20 +10,37 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^```python(?: needs=(\w+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
-def code_blocks(page: Path) -> list[str]:
-    """The blocks of a page, each with as many empty lines before it as to make tracebacks point into the page."""
+def code_blocks(page: Path, needs: str | None = None) -> list[str]:
+    """The blocks of a page, each with as many empty lines before it as to make tracebacks point into the page; with ``needs`` its, too."""
     text = page.read_text(encoding="utf-8")
-    return ["\n" * text.count("\n", 0, match.start(1)) + match[1] for match in BLOCK.finditer(text)]
+    return ["\n" * text.count("\n", 0, match.start(2)) + match[2] for match in BLOCK.finditer(text) if match[1] in {None, needs}]
+
+
+def needed(page: Path) -> list[str]:
+    """The packages that some blocks of a page need."""
+    return sorted({match[1] for match in BLOCK.finditer(page.read_text(encoding="utf-8")) if match[1]})
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if code_blocks(page)], ids=lambda page: page.name)
 def test_code_blocks_run(page, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+    run(code_blocks(page), page, tmp_path, monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("page", "package"), [(page, package) for page in PAGES for package in needed(page)], ids=lambda each: getattr(each, "name", each)
+)
+def test_code_blocks_that_need_a_package_run(page, package, tmp_path, monkeypatch):
+    pytest.importorskip(package, reason=f'needs {package}; pip install "azarr[{package}]"')
+    run(code_blocks(page, package), page, tmp_path, monkeypatch)
+
+
+def run(blocks, page, folder, monkeypatch):
+    monkeypatch.chdir(folder)
     namespace = {"__name__": "__main__"}
-    for block in code_blocks(page):
+    for block in blocks:
         exec(compile(block, page, "exec", dont_inherit=True), namespace)
 
 
