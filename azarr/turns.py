@@ -7,7 +7,7 @@ from typing import Any, Self
 from azarr.claims import Claim
 from azarr.locks import locks_of
 from azarr.paths import prefix_of
-from azarr.stores.base import BlockingStore, as_conditional, as_locking
+from azarr.stores.base import BlockingStore, as_conditional, as_locking, is_private
 from azarr.types import Limits
 
 
@@ -25,7 +25,7 @@ class Turn:
         locking, conditional = as_locking(store), as_conditional(store)
         self._lock = None if locking is None else locking.lock(prefix_of(path))
         self._locked = False
-        shared = locking is None and conditional is not None and not isinstance(store, BlockingStore)
+        shared = locking is None and conditional is not None and not (isinstance(store, BlockingStore) and is_private(store))
         self.claim = Claim(conditional, path, name, limits) if conditional is not None and shared else None
 
     async def __aenter__(self) -> Self:

@@ -232,6 +232,14 @@ def identity_of(store: object) -> Hashable:
     return identity
 
 
+def is_private(store: object) -> bool:
+    """Whether the data are in the memory of this process, or nobody can tell where they are: then no other process writes to them."""
+    identity = identity_of(store)
+    while isinstance(identity, Below | Overlaid):
+        identity = identity.whole if isinstance(identity, Below) else identity.above
+    return isinstance(identity, tuple) and identity[:1] in {("memory",), ("object",)}
+
+
 def is_remote(store: object) -> bool:
     """Whether requests to ``store`` are awaited, as those over a network are, so that few large ones are better than many small ones."""
     return not isinstance(store, BlockingStore)

@@ -333,6 +333,32 @@ def test_several_processes_lose_nothing(path):
     assert query(path, "SELECT v FROM zarr") == [(b"150",)]
 
 
+def append(path, turns):
+    """Runs in a process of its own."""
+
+    async def main():
+        async with SQLiteStore(path) as store:
+            array = await azarr.open_array(azarr.PrefixStore(store, "below/"), "a")
+            await store.set(f"ready/{os.getpid()}", b"")
+            while len((await store.list_dir("ready/")).keys) < 3:
+                await asyncio.sleep(0.01)
+            for number in range(turns):
+                await array.append([number])
+
+    asyncio.run(main())
+
+
+@pytest.mark.slow
+async def test_processes_that_append_take_turns(path):
+    async with SQLiteStore(path) as store:
+        await azarr.create_array(store, "below/a", shape=(0,), chunks=(7,), dtype="i4")
+        with ProcessPoolExecutor(3, mp_context=multiprocessing.get_context("spawn")) as pool:
+            await asyncio.to_thread(lambda: list(pool.map(append, [path] * 3, [15] * 3)))
+        array = await azarr.open_array(store, "below/a")
+        assert sorted(await array.read()) == sorted([*range(15)] * 3)
+        assert len(await collect(store.list_prefix("below/a/c/"))) == 7
+
+
 @on_posix
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_child_process_has_connections_of_its_own(path):
