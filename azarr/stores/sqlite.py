@@ -233,7 +233,7 @@ class SQLiteStore(Store, BlockingStore, ConditionalStore, StampingStore):
         """How many rows a statement has changed, in a transaction of its own."""
         if self.read_only:
             raise StoreError(f"{self!r} is only read", key=key)
-        with self._connections.use(verb, key, create=create) as connection:
+        with self._connections.use(verb, key, create=create) as connection, self._connections.writing:
             return 0 if connection is None else connection.execute(statement, values).rowcount
 
     def _keys(self, start: str, stop: str) -> list[str]:

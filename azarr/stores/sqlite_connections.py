@@ -87,6 +87,8 @@ class Connections:
         self._database = database
         self._idle: list[sqlite3.Connection] = []
         self._left_behind: list[sqlite3.Connection] = []
+        self.writing = threading.Lock()
+        """For threads that want to write: SQLite would let them wait by sleeping, and wake up late."""
         self._mutex = threading.Lock()
         self._process = os.getpid()
         self._closed = False
@@ -127,6 +129,7 @@ class Connections:
             if self._process != os.getpid():
                 # SQLite wants connections of the parent process neither used nor closed by its children
                 self._left_behind, self._idle, self._process = self._idle, [], os.getpid()
+                self.writing = threading.Lock()
             return self._idle.pop() if self._idle else None
 
     def _put_back(self, connection: sqlite3.Connection) -> None:

@@ -341,7 +341,7 @@ def append(path, turns):
             array = await azarr.open_array(azarr.PrefixStore(store, "below/"), "a")
             await store.set(f"ready/{os.getpid()}", b"")
             while len((await store.list_dir("ready/")).keys) < 3:
-                await asyncio.sleep(0.01)
+                time.sleep(0.01)  # until all are there
             for number in range(turns):
                 await array.append([number])
 
