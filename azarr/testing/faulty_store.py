@@ -5,23 +5,13 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Collection, Hashable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import asynccontextmanager
 from typing import Any, Final, Literal, NamedTuple, TypeAlias, get_args
 
 from azarr.errors import ThrottledError, TransientStoreError
-from azarr.stores.base import (
-    ConditionalStore,
-    LockingStore,
-    Request,
-    Stamped,
-    Store,
-    Version,
-    Versioned,
-    as_conditional,
-    as_locking,
-    stamped,
-)
+from azarr.stores.base import Request, Stamped, Store, Version, Versioned, stamped
+from azarr.stores.wrapping import BLOCKING, Wrapping
 from azarr.types import Buffer, Listing
 
 StoreFault: TypeAlias = Literal["transient", "throttled", "lost", "stalled", "truncated"]
@@ -42,7 +32,7 @@ StoreScript: TypeAlias = Callable[[StoreRequest], StoreFault | None]
 """Says what happens to a request, ``None`` if nothing does."""
 
 
-class FaultyStore(Store, ConditionalStore, LockingStore):
+class FaultyStore(Wrapping):
     """``store``, but requests fail with probability ``rate``, the same ones in every run with the same ``seed``.
 
     ::
@@ -62,8 +52,10 @@ class FaultyStore(Store, ConditionalStore, LockingStore):
     ``script`` decides instead of chance: a function from a ``StoreRequest`` to one of these words or ``None``.
 
     ``requests`` counts the requests, and ``injected`` the faults by their kind. Locks are no requests and never fail. The store has no
-    blocking face even where ``store`` has one.
+    blocking face even where ``store`` has one. A pickled copy counts and draws from the beginning.
     """
+
+    lacks = BLOCKING
 
     def __init__(
         self,
@@ -80,37 +72,21 @@ class FaultyStore(Store, ConditionalStore, LockingStore):
             raise ValueError(f"a rate of faults lies between 0 and 1, unlike {rate}")
         if not kinds or not set(kinds) <= set(KINDS):
             raise ValueError(f"the kinds of faults are {', '.join(KINDS)}, not {kinds!r:.100}")
+        super().__init__(store)
         self.requests = 0
         self.injected: Counter[StoreFault] = Counter()
-        self._store = store
-        self._capable: Any = store
-        self._rate, self._kinds = rate, tuple(kinds)
+        self._rate, self._seed, self._kinds = rate, seed, tuple(kinds)
         self._random = random.Random(seed)  # noqa: S311 - faults are no secret
-        self._script = script or self._draw
-        self._retry_after, self._stall = retry_after, stall
+        self._script, self._retry_after, self._stall = script, retry_after, stall
 
-    def __repr__(self) -> str:
-        return f"FaultyStore({self._store!r}, rate={self._rate})"
-
-    @property
-    def identity(self) -> Hashable:
-        """That of the store around which this one is, for the data are the same."""
-        return getattr(self._store, "identity", ("object", id(self._store)))
-
-    @property
-    def conditional(self) -> bool:
-        """As of the store."""
-        return as_conditional(self._store) is not None
-
-    @property
-    def locking(self) -> bool:
-        """As of the store."""
-        return as_locking(self._store) is not None
+    def _options(self) -> dict[str, Any]:
+        drawn = {"rate": self._rate, "seed": self._seed, "kinds": self._kinds}
+        return (drawn if self._script is None else {"script": self._script}) | {"retry_after": self._retry_after, "stall": self._stall}
 
     async def get(self, key: str, byte_range: Request = None) -> Buffer | None:
         """As of the store, if nothing happens."""
         async with self._request("get", key) as fault:
-            value = await self._store.get(key, byte_range)
+            value: Buffer | None = await self._store.get(key, byte_range)
         return self._shortened(value) if fault == "truncated" else value
 
     async def get_stamped(self, key: str, byte_range: Request = None) -> Stamped:
@@ -137,28 +113,24 @@ class FaultyStore(Store, ConditionalStore, LockingStore):
     async def get_versioned(self, key: str, byte_range: Request = None) -> Versioned:
         """As of the store, if nothing happens."""
         async with self._request("get", key) as fault:
-            found: Versioned = await self._capable.get_versioned(key, byte_range)
+            found: Versioned = await self._store.get_versioned(key, byte_range)
         return Versioned(self._shortened(found.value), found.version) if fault == "truncated" else found
 
     async def set_if(self, key: str, value: Buffer, version: Version | None) -> None:
         """As of the store, if nothing happens."""
         async with self._request("set_if", key):
-            await self._capable.set_if(key, value, version)
+            await self._store.set_if(key, value, version)
 
     async def erase_if(self, key: str, version: Version) -> None:
         """As of the store, if nothing happens."""
         async with self._request("erase_if", key):
-            await self._capable.erase_if(key, version)
-
-    def lock(self, prefix: str) -> AbstractAsyncContextManager[None]:
-        """As of the store."""
-        lock: AbstractAsyncContextManager[None] = self._capable.lock(prefix)
-        return lock
+            await self._store.erase_if(key, version)
 
     async def list_dir(self, prefix: str = "") -> Listing:
         """As of the store, if nothing happens."""
         async with self._request("list_dir", prefix):
-            return await self._store.list_dir(prefix)
+            listing: Listing = await self._store.list_dir(prefix)
+        return listing
 
     async def list_prefix(self, prefix: str = "") -> AsyncIterator[str]:
         """As of the store, if nothing happens."""
@@ -178,7 +150,7 @@ class FaultyStore(Store, ConditionalStore, LockingStore):
 
     async def _begin(self, request: StoreRequest) -> StoreFault | None:
         self.requests += 1
-        fault = self._script(request)
+        fault = (self._script or self._draw)(request)
         if fault is None:
             return None
         self.injected[fault] += 1

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 
 import pytest
 
@@ -11,7 +12,7 @@ from azarr.testing import FaultyStore, StoreSuite
 
 
 class TestFaultyStore(StoreSuite):
-    picklable = False  # what it has counted and will draw is its own
+    picklable = False  # a copy of what is in memory is another one
 
     def make_store(self) -> FaultyStore:
         return FaultyStore(MemoryStore())
@@ -161,7 +162,16 @@ def test_can_do_what_the_store_can(tmp_path):
     assert as_locking(local)
     assert not as_locking(memory)
     assert local.identity == LocalStore(tmp_path).identity
-    assert repr(memory) == "FaultyStore(<MemoryStore 0 keys>, rate=0.0)"
+    assert repr(memory).startswith("FaultyStore(<MemoryStore 0 keys>, rate=0.0, seed=0, ")
+
+
+async def test_pickled_copy_has_the_same_faults(tmp_path):
+    store = FaultyStore(LocalStore(tmp_path), rate=1.0, kinds=["transient"], seed=3)
+    copy = pickle.loads(pickle.dumps(store))
+    assert repr(copy) == repr(store)
+    with pytest.raises(TransientStoreError):
+        await copy.get("a")
+    assert (store.requests, copy.requests) == (0, 1)
 
 
 @pytest.mark.parametrize("options", [{"rate": -0.1}, {"rate": 1.1}, {"kinds": []}, {"kinds": ["bad"]}])
