@@ -45,18 +45,11 @@ def left_over(database):
 class TestGridFSStore(StoreSuite):
     @pytest.fixture
     async def store(self, url, database):
-        async with GridFSStore(url) as store:
+        async with GridFSStore(url, prefix="a/weather") as store:
             yield store
             # of those that replace a value at the same moment this server tells several the same old file, unlike MongoDB
             await store.sweep(older_than=-10)
         assert left_over(database) == set()
-
-
-class TestGridFSStoreBelowAPrefix(StoreSuite):
-    @pytest.fixture
-    async def store(self, url):
-        async with GridFSStore(url, bucket="other", prefix="a/weather") as store:
-            yield store
 
 
 class TestGridFSStoreOnABadNetwork(StoreSuite):
@@ -100,6 +93,16 @@ async def test_parts_of_a_value_in_many_pieces(url, database):
         assert database["fs.chunks"].count_documents({}) == 26
         for start, stop in ((0, 1), (99, 101), (100, 200), (2559, 2560), (0, 2560), (150, 1999)):
             assert await store.get("a", ByteRange(start, stop)) == value[start:stop]
+
+
+async def test_what_is_beside_a_prefix_stays_there(store, url):
+    beside = ["a/weathe", "a/weather", "a/weather-/a", "a/weatheq/a", "a/weathes/a"]
+    await asyncio.gather(*(store.set(key, b"") for key in [*beside, "a/weather/b"]))
+    async with GridFSStore(url, prefix="a/weather") as below:
+        assert [key async for key in below.list_prefix()] == ["b"]
+        assert await below.list_dir() == Listing(("b",), ())
+        await below.erase_prefix("")
+    assert [key async for key in store.list_prefix()] == sorted(beside)
 
 
 @pytest.mark.parametrize("batch", [1, 2, 3, 7])
