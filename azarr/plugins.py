@@ -63,8 +63,14 @@ def _changed(path: str) -> int | None:
 
 @lru_cache(maxsize=8)
 def _scan(group: str, _state: tuple[tuple[str, int | None], ...]) -> Offers:
-    """The entry points of ``group``. Reading them takes tens of milliseconds, so it is done again only where a folder has changed."""
+    """The entry points of ``group``, and of groups inside it, which zarr-python allows: ``zarr.codecs.gzip`` offers what is called gzip.
+
+    Reading them takes tens of milliseconds, so it is done again only where a folder has changed.
+    """
     found: dict[str, dict[str, EntryPoint]] = {}
-    for point in entry_points(group=group):
-        found.setdefault(point.name, {})[f"{distribution(point)} {point.value}"] = point
+    everything = entry_points()
+    for each in everything.groups:
+        if f"{each}.".startswith(f"{group}."):
+            for point in everything.select(group=each):
+                found.setdefault(each[len(group) + 1 :] or point.name, {})[f"{distribution(point)} {point.value}"] = point
     return MappingProxyType({name: tuple(points.values()) for name, points in found.items()})
