@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from typing import Final, NamedTuple
 
 from azarr.stores.base import Request
@@ -13,6 +13,9 @@ from azarr.types import ByteRange, Suffix
 
 ENTRY_NBYTES: Final = 512
 """What a value takes besides its bytes."""
+
+UNKNOWN: Final = "0"
+"""The mark of a value whose version nobody has asked for."""
 
 _NAME: Final = re.compile(
     r"(?P<key>.+)/~(?P<part>all|\d+\.\.\d*|last\d+)-(?P<nbytes>\d+)-(?P<mark>[0-9a-f]+)-(?P<origin>[0-9a-f]+)\.\d+", re.DOTALL
@@ -23,13 +26,18 @@ class Kept(NamedTuple):
     """A value, or a part of one, that is in the cache.
 
     ``name`` is its key there, ``None`` of what is known to be absent. ``mark`` stands for the version of the value, and ``checked`` is
-    when that was known to be the latest.
+    when that was known to be the latest. Parts with equal stamps are of one value.
     """
 
     name: str | None
     nbytes: int
     mark: str
     checked: float
+    stamp: Hashable | None = None
+
+    def contradicts(self, other: Kept) -> bool:
+        """Whether the two cannot be of one value."""
+        return self.mark != other.mark or (self.stamp != other.stamp and None not in {self.stamp, other.stamp})
 
 
 class CacheIndex:
@@ -56,9 +64,9 @@ class CacheIndex:
         return None
 
     def put(self, key: str, part: Request, kept: Kept) -> None:
-        """Have it from now on, in place of what there was, and of parts of other versions; what is too large is garbage."""
+        """Have it from now on, in place of what there was, and of what cannot be of the same value; what is too large is garbage."""
         for each in self._parts.get(key, set()).copy():
-            if each == part or self._entries[key, each].mark != kept.mark:
+            if each == part or kept.contradicts(self._entries[key, each]):
                 self._drop(key, each, keep=kept.name)
         if kept.nbytes + ENTRY_NBYTES > self.limit:
             self._discard(kept)
@@ -115,8 +123,14 @@ def parsed(names: Iterable[str], folder: str, own: str) -> list[tuple[str, Reque
     for name in names:
         match = _NAME.fullmatch(name.removeprefix(folder))
         if match is not None and match["origin"] != own:
-            found.append((match["key"], part_of(match["part"]), Kept(name, int(match["nbytes"]), match["mark"], float("-inf"))))
+            kept = Kept(name, int(match["nbytes"]), match["mark"], float("-inf"), stamp_of(match["mark"]))
+            found.append((match["key"], part_of(match["part"]), kept))
     return found
+
+
+def stamp_of(mark: str) -> str | None:
+    """The stamp of a value whose version ``mark`` stands for; ``None`` where nobody knows the version."""
+    return None if mark == UNKNOWN else mark
 
 
 def part_of(text: str) -> Request:

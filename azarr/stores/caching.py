@@ -12,8 +12,8 @@ from hashlib import blake2b
 from typing import Any, Literal, Self
 
 from azarr.errors import StoreError
-from azarr.stores.base import Below, ListableStore, Overlaid, Request, Version, as_versioned, check_key, identity_of
-from azarr.stores.cache_index import CacheIndex, Kept, name_of, parsed
+from azarr.stores.base import Below, ListableStore, Overlaid, Request, Stamped, Version, as_versioned, check_key, identity_of, stamped
+from azarr.stores.cache_index import UNKNOWN, CacheIndex, Kept, name_of, parsed, stamp_of
 from azarr.stores.flights import Ask, Asks, Flight, LoopAsks
 from azarr.stores.memory import MemoryStore
 from azarr.stores.wrapping import BLOCKING, Wrapping
@@ -80,7 +80,7 @@ class CachingStore(Wrapping):
         self._given, self._validate, self._missing = cache, validate, missing
         self._cache = MemoryStore() if cache is None else cache
         self._index = CacheIndex(nbytes)
-        self._asks: Asks[Buffer | None] = Asks()
+        self._asks: Asks[Stamped] = Asks()
         self._origin, self._numbers = os.urandom(8).hex(), itertools.count()
         identity = identity_of(store)
         self._folder = f"{digest(identity if lasts(identity) else self._origin)}/"
@@ -117,6 +117,13 @@ class CachingStore(Wrapping):
         await self._forget("", below=True)
 
     async def get(self, key: str, byte_range: Request = None) -> Buffer | None:
+        return (await self._get(key, byte_range)).value
+
+    async def get_stamped(self, key: str, byte_range: Request = None) -> Stamped:
+        """See ``StampingStore``."""
+        return await self._get(key, byte_range)
+
+    async def _get(self, key: str, byte_range: Request) -> Stamped:
         check_key(key)
         if not self._adopted:
             await self._adopt()
@@ -124,9 +131,9 @@ class CachingStore(Wrapping):
             self._hits += 1
             found = self._index.find(key, byte_range)
         if found is not None and self._is_fresh(found[0]):
-            known, value = await self._recall(found[0], found[2])
-            if known:
-                return value
+            recalled = await self._recall(found[0], found[2])
+            if recalled is not None:
+                return recalled
         asks = self._asks.here()
         ask = asks.get(key, byte_range)
         if ask is None:
@@ -139,24 +146,24 @@ class CachingStore(Wrapping):
             return self._validate == "forever"
         return time.monotonic() - kept.checked < self._validate
 
-    async def _find_out(self, key: str, part: Request, asks: LoopAsks[Buffer | None], ask: Ask[Buffer | None]) -> Buffer | None:
+    async def _find_out(self, key: str, part: Request, asks: LoopAsks[Stamped], ask: Ask[Stamped]) -> Stamped:
         """The value from the cache, if it is still the latest, or else from the store."""
         with self._index.mutex:
             found = self._index.find(key, part)
         if found is not None:
             kept, kept_part, rest = found
             if self._is_fresh(kept) or await self._is_latest(key, kept_part, kept):
-                known, value = await self._recall(kept, rest)
-                if known:
-                    return value
+                recalled = await self._recall(kept, rest)
+                if recalled is not None:
+                    return recalled
             with self._index.mutex:
                 self._index.forget(key)
         with self._index.mutex:
             self._hits -= 1
             self._misses += 1
-        value, mark = await self._load(key, part)
-        await self._keep(key, part, value, mark, lambda: asks.get(key, part) is ask)
-        return value
+        loaded, mark = await self._load(key, part)
+        await self._keep(key, part, loaded, mark, lambda: asks.get(key, part) is ask)
+        return loaded
 
     async def _is_latest(self, key: str, part: Request, kept: Kept) -> bool:
         """Whether the store has the version that is in the cache."""
@@ -172,16 +179,18 @@ class CachingStore(Wrapping):
             self._index.checked(key, part, kept, now)
             return True
 
-    async def _load(self, key: str, part: Request) -> tuple[Buffer | None, str]:
+    async def _load(self, key: str, part: Request) -> tuple[Stamped, str]:
         """The value from the store, and the mark of its version if that will be asked for."""
         versioned = None if self._validate == "forever" else as_versioned(self._store)
         if versioned is None:
-            return await self._store.get(key, part), UNKNOWN
+            return await stamped(self._store, key, part), UNKNOWN
         value, version = await versioned.get_versioned(key, part)
-        return value, digest(version)
+        mark = digest(version)
+        return Stamped(value, None if value is None else stamp_of(mark)), mark
 
-    async def _keep(self, key: str, part: Request, value: Buffer | None, mark: str, still: Callable[[], bool]) -> None:
-        """Put ``value`` into the cache, if it is ``still`` to be there once it is."""
+    async def _keep(self, key: str, part: Request, loaded: Stamped, mark: str, still: Callable[[], bool]) -> None:
+        """Put what was ``loaded`` into the cache, if it is ``still`` to be there once it is."""
+        value = loaded.value
         name, nbytes, now = None, 0, time.monotonic()
         if value is not None:
             nbytes = memoryview(value).nbytes
@@ -201,21 +210,21 @@ class CachingStore(Wrapping):
             return
         with self._index.mutex:
             if still():
-                self._index.put(key, part if name else None, Kept(name, nbytes, mark, now))
+                self._index.put(key, part if name else None, Kept(name, nbytes, mark, now, loaded.stamp))
             elif name is not None:
                 self._index.garbage.add(name)
         await self._sweep()
 
-    async def _recall(self, kept: Kept, rest: Request) -> tuple[bool, Buffer | None]:
-        """Whether the cache has a value, or knows that there is none, and the part of it that is wanted."""
+    async def _recall(self, kept: Kept, rest: Request) -> Stamped | None:
+        """What the cache has of a value, or that there is none, and ``None`` where it is no longer there."""
         if kept.name is None:
-            return True, None
+            return Stamped(None)
         try:
             value: Buffer | None = await self._cache.get(kept.name, rest)
         except StoreError:
             self._failures += 1
-            return False, None
-        return value is not None, value
+            return None
+        return None if value is None else Stamped(value, kept.stamp)
 
     async def _sweep(self) -> None:
         """Erase what is no longer wanted in the cache."""
@@ -285,10 +294,6 @@ class CachingStore(Wrapping):
             await super().erase_if(key, version)
         finally:
             await self._forget(key)
-
-
-UNKNOWN = "0"
-"""The mark of a value whose version nobody has asked for."""
 
 
 def digest(what: Hashable) -> str:

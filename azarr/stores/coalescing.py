@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import weakref
+from collections.abc import Hashable
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias, cast
 
-from azarr.stores.base import Request, Version, check_key
+from azarr.stores.base import Request, Stamped, Version, check_key, stamped
 from azarr.stores.flights import Ask, Asks, Flight, LoopAsks
 from azarr.stores.merging import GAP, MOST, merge, span_of
 from azarr.stores.wrapping import BLOCKING, Wrapping
@@ -15,10 +16,11 @@ from azarr.types import Buffer, ByteRange
 
 
 class Fetched(NamedTuple):
-    """What a request has brought: a ``part`` of a value, ``None`` where the key is absent."""
+    """What a request has brought: a ``part`` of a value, ``None`` where the key is absent, and its stamp."""
 
     data: Buffer | None
     part: Request
+    stamp: Hashable | None
 
 
 class Wanted(NamedTuple):
@@ -57,16 +59,23 @@ class CoalescingStore(Wrapping):
         return {"gap": self._gap, "most": self._most}
 
     async def get(self, key: str, byte_range: Request = None) -> Buffer | None:
+        return (await self._get(key, byte_range)).value
+
+    async def get_stamped(self, key: str, byte_range: Request = None) -> Stamped:
+        """See ``StampingStore``."""
+        return await self._get(key, byte_range)
+
+    async def _get(self, key: str, byte_range: Request) -> Stamped:
         asks = self._asks.here()
         ask = asks.get(check_key(key), byte_range)
         if ask is None:
             ask = asks.add(key, byte_range)
             self._want(asks, Wanted(key, byte_range, ask))
-        data, part = await ask.outcome()
+        data, part, stamp = await ask.outcome()
         if data is None or part == byte_range:
-            return data
+            return Stamped(data, stamp)
         start, wanted = cast("ByteRange", part).start, cast("ByteRange", byte_range)
-        return memoryview(data)[wanted.start - start : cast("int", wanted.stop) - start]
+        return Stamped(memoryview(data)[wanted.start - start : cast("int", wanted.stop) - start], stamp)
 
     def _want(self, asks: LoopAsks[Fetched], wanted: Wanted) -> None:
         pending = self._pending.get(asks)
@@ -97,7 +106,8 @@ class CoalescingStore(Wrapping):
         Flight([each.ask for each in wanted], partial(self._fetch, wanted[0].key, part), over)
 
     async def _fetch(self, key: str, part: Request) -> Fetched:
-        return Fetched(await self._store.get(key, part), part)
+        value, stamp = await stamped(self._store, key, part)
+        return Fetched(value, part, stamp)
 
     async def set(self, key: str, value: Buffer) -> None:
         try:

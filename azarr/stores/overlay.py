@@ -13,9 +13,11 @@ from azarr.stores.base import (
     Overlaid,
     Request,
     Reserve,
+    Stamped,
     Version,
     Versioned,
     identity_of,
+    stamped,
 )
 from azarr.stores.memory import part_of
 from azarr.stores.wrapping import BLOCKING, LISTING, LOCKS, Wrapping, left, missing_in
@@ -87,6 +89,16 @@ class OverlayStore(Wrapping):
         if value is None:
             return cast("Buffer | None", await self._below.get(key, byte_range))
         return part_above(await super().get(key), byte_range) if may_be_erased(value, byte_range) else value
+
+    async def get_stamped(self, key: str, byte_range: Request = None) -> Stamped:
+        """See ``StampingStore``."""
+        found = await stamped(self._store, key, byte_range)
+        if found.value is None:
+            return from_below(await stamped(self._below, key, byte_range))
+        if may_be_erased(found.value, byte_range):
+            whole = await stamped(self._store, key)
+            return Stamped(part_above(whole.value, byte_range), whole.stamp)
+        return found
 
     async def _is_below(self, key: str) -> bool:
         return await self._below.get(key, HEAD) is not None
@@ -193,6 +205,15 @@ class OverlayStore(Wrapping):
             return cast("Buffer | None", self._below.get_blocking(key, byte_range, reserve))
         return part_above(super().get_blocking(key), byte_range) if may_be_erased(value, byte_range) else value
 
+    def get_stamped_blocking(self, key: str, byte_range: Request = None, reserve: Reserve | None = None) -> Stamped:
+        found: Stamped = self._store.get_stamped_blocking(key, byte_range, reserve)
+        if found.value is None:
+            return from_below(self._below.get_stamped_blocking(key, byte_range, reserve))
+        if may_be_erased(found.value, byte_range):
+            found = self._store.get_stamped_blocking(key)
+            return Stamped(part_above(found.value, byte_range), found.stamp)
+        return found
+
     def get_into(self, key: str, out: memoryview) -> int | None:
         size = super().get_into(key, out)
         if size is None:
@@ -220,6 +241,11 @@ class OverlayStore(Wrapping):
             return ERASED if hidden else None
 
         super().update_blocking(key, changed)
+
+
+def from_below(found: Stamped) -> Stamped:
+    """What was found below; its stamp is none of what is above."""
+    return Stamped(found.value, None if found.stamp is None else (Beneath(), found.stamp))
 
 
 def may_be_erased(value: Buffer, byte_range: Request) -> bool:

@@ -8,6 +8,7 @@ from http import HTTPStatus
 
 import pytest
 
+from azarr.stores.base import Stamped
 from azarr.stores.latency import LatencyStore
 from azarr.stores.memory import MemoryStore
 
@@ -31,6 +32,9 @@ class _GatedStore(LatencyStore):
             self.cancelled += 1
             raise
         return value
+
+    async def get_stamped(self, key, byte_range=None):
+        return Stamped(await self.get(key, byte_range))
 
     async def until(self, count) -> None:
         """Wait until so many values have been asked for."""

@@ -55,6 +55,15 @@ def test_parts_of_other_versions_go():
     assert len(index) == 2
 
 
+def test_parts_with_other_stamps_go():
+    index = CacheIndex(10_000)
+    for number, stamp in enumerate((None, "x", "x", None)):
+        index.put("a", ByteRange(number, number + 1), kept(f"{number}", 1)._replace(stamp=stamp))
+    assert index.garbage == set()
+    index.put("a", ByteRange(9, 10), kept("9", 1)._replace(stamp="y"))
+    assert index.garbage == {"1", "2"}
+
+
 def test_what_is_forgotten_is_garbage():
     index = CacheIndex(10_000)
     for key in ("a/b", "a/c", "ab"):
@@ -83,7 +92,8 @@ def test_what_is_checked_stays_where_it_is():
 @pytest.mark.parametrize("key", ["a", "a/b/c", "a/~all-1-0-ab.1", "温度\n/x"])
 def test_names_say_what_they_stand_for(key, part):
     name = "folder/" + name_of(key, part, 12, "0a", "abcd.3")
-    assert parsed([name], "folder/", "ffff") == [(key, part, Kept(name, 12, "0a", float("-inf")))]
+    assert parsed([name], "folder/", "ffff") == [(key, part, Kept(name, 12, "0a", float("-inf"), "0a"))]
+    assert parsed([name.replace("-0a-", "-0-")], "folder/", "ffff")[0][2].stamp is None
     assert parsed([name], "folder/", "abcd") == []
 
 

@@ -52,7 +52,9 @@ class TestCachingFilesInFiles(StoreSuite):
 
 
 class Tagged(LatencyStore):
-    """A store in memory whose versions are small, as those of object stores, and the requests that it was asked."""
+    """A store in memory that tells small versions, as a web server does, and what it was asked for."""
+
+    conditional, versioned = False, True
 
     def __init__(self, values=None):
         super().__init__(MemoryStore(values), 0.0)
@@ -61,6 +63,10 @@ class Tagged(LatencyStore):
     async def get(self, key, byte_range=None):
         self.asked.append((key, byte_range))
         return await super().get(key, byte_range)
+
+    async def get_stamped(self, key, byte_range=None):
+        self.asked.append((key, byte_range))
+        return await super().get_stamped(key, byte_range)
 
     async def get_versioned(self, key, byte_range=None):
         self.asked.append((key, byte_range))
@@ -402,6 +408,32 @@ def test_what_lives_in_memory_does_not_last(tmp_path):
     assert not lasts(memory.identity)
     assert not lasts(PrefixStore(memory, "a/").identity)
     assert not lasts(("object", 1))
+
+
+@pytest.mark.parametrize("validate", ["etag", "forever", 1000])
+async def test_parts_of_one_value_have_one_stamp(validate):
+    inner = Tagged({"a": VALUE})
+    store = CachingStore(inner, validate=validate)
+    parts = [await store.get_stamped("a", ByteRange(i % 3, i % 3 + 1)) for i in range(6)]
+    assert len({part.stamp for part in parts}) == 1
+    assert parts[0].stamp is not None
+    await inner.set("a", VALUE[::-1])
+    last = await store.get_stamped("a", ByteRange(4, 5))
+    assert last.stamp not in {None, parts[0].stamp}
+    assert [(await store.get_stamped("a", ByteRange(i, i + 1))).stamp == last.stamp for i in range(3)] == [True] * 3
+    assert await store.get_stamped("x") == (None, None)
+
+
+@pytest.mark.parametrize("validate", ["etag", "forever", 1000])
+async def test_a_shard_that_is_replaced_by_others_is_not_mixed_with_what_is_kept(validate):
+    inner = Tagged()
+    array = await azarr.create_array(inner, shape=64, chunks=8, shards=64, dtype="i4", compressors=None)
+    await array.write(1)
+    found = await azarr.open_array(CachingStore(inner, validate=validate))
+    assert (await found[:8].read()).tolist() == [1] * 8
+    await array[:8].write(0)  # which is not stored: all other chunks move
+    await array[8:].write(range(56))
+    assert (await found[32:40].read()).tolist() == list(range(24, 32))
 
 
 async def test_serves_several_loops_at_once():

@@ -210,6 +210,17 @@ async def test_reads_of_a_sharded_array_make_few_requests():
     assert counts[0] > counts[1]
 
 
+async def test_parts_of_one_request_have_one_stamp():
+    store, inner = recorded({"a": VALUE, "b": b"b"})
+    parts = await asyncio.gather(*(store.get_stamped("a", ByteRange(i, i + 1)) for i in range(3)), store.get_stamped("b"))
+    assert [bytes(part.value) for part in parts] == [VALUE[:1], VALUE[1:2], VALUE[2:3], b"b"]
+    assert parts[0].stamp == parts[1].stamp == parts[2].stamp != parts[3].stamp is not None
+    assert len(inner.requests) == 2
+    await inner.set("a", VALUE[::-1])
+    assert (await store.get_stamped("a")).stamp != parts[0].stamp
+    assert await store.get_stamped("x") == (None, None)
+
+
 def test_has_no_blocking_face_and_pickles():
     store = CoalescingStore(MemoryStore(), gap=1, most=2)
     assert not isinstance(store, BlockingStore)

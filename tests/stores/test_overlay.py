@@ -301,6 +301,25 @@ async def test_chunks_of_different_overlays_are_not_mixed_up_in_a_cache():
         assert [(await each.read()).tolist() for each in arrays] == [[7, 7]] * 2
 
 
+async def test_stamps_tell_what_is_above_from_what_is_below(pair):
+    store, _, _ = pair
+    below = [await store.get_stamped("a/c", part) for part in (None, ByteRange(3, 5))]
+    assert [bytes(each.value) for each in below] == [VALUE, VALUE[3:5]]
+    await store.set("a/c", VALUE)
+    above = [await store.get_stamped("a/c", part) for part in (None, ByteRange(3, 5))]
+    assert [bytes(each.value) for each in above] == [VALUE, VALUE[3:5]]
+    assert below[0].stamp == below[1].stamp != above[0].stamp == above[1].stamp
+    assert None not in {below[0].stamp, above[0].stamp}
+    if isinstance(store, BlockingStore):
+        assert store.get_stamped_blocking("a/c") == above[0]
+        assert store.get_stamped_blocking("a/b") == await store.get_stamped("a/b")
+    await store.erase("a/c")
+    for part in (None, ByteRange(3, 3)):
+        assert (await store.get_stamped("a/c", part)).value is None
+        if isinstance(store, BlockingStore):
+            assert store.get_stamped_blocking("a/c", part).value is None
+
+
 async def test_closes_both():
     class Closing(MemoryStore):
         closed = 0
