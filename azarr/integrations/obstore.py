@@ -28,7 +28,9 @@ CONDITIONAL = (S3Store, GCSStore, AzureStore, MemoryStore)
 LISTED_AT_ONCE = 1000
 
 TEMPORARY = re.compile(
-    r"timed? ?out|connect|reset|broken pipe|incomplete|status: 5\d\d|5\d\d |429|SlowDown|Throttl|decoding", re.IGNORECASE
+    r"status code: (5\d\d|408|429)|timed out|connection|error sending request|reset by peer|broken pipe|error decoding response body"
+    r"|kind: (Timeout|Connect|Request|Interrupted)",
+    re.IGNORECASE,
 )
 """What obstore says where it gave up on something that may be gone on the next attempt; it has no error of its own for that."""
 

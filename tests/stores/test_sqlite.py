@@ -386,7 +386,7 @@ while True:
     store.set_blocking("second", f"{turn} ".encode() * 20_000)
 """
 
-KILLS = int(os.environ.get("AZARR_KILLS", "10"))
+KILLS = int(os.environ.get("AZARR_KILLS", "5"))
 
 
 @on_posix

@@ -393,7 +393,7 @@ async def main():
 asyncio.run(main())
 """
 
-KILLS = int(os.environ.get("AZARR_KILLS", "10"))
+KILLS = int(os.environ.get("AZARR_KILLS", "5"))
 
 
 @on_posix
