@@ -101,7 +101,7 @@ async def test_suffixes_where_the_server_has_none():
     (exceptions.GenericError("Generic S3 error: Server returned non-2xx status code: 503 Service Unavailable"), TransientStoreError),
     (exceptions.GenericError("Generic S3 error: Connection reset by peer"), TransientStoreError),
     (exceptions.GenericError("Generic S3 error: the bucket is not there"), StoreError),
-    (exceptions.GenericError("Error performing PUT http://host:5500/a - status code: 400\n\nDebug source:\nretry_timeout: 180s"), StoreError),
+    (exceptions.GenericError("Error performing PUT http://h:5500/a - status code: 400\n\nDebug source:\nretry_timeout: 180s"), StoreError),
     (exceptions.PermissionDeniedError("denied"), StoreError),
     (exceptions.PreconditionError("etag"), PreconditionFailedError),
     (exceptions.AlreadyExistsError("there"), PreconditionFailedError),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import pickle
+import zipfile
 
 import numpy as np
 import pytest
@@ -223,3 +224,34 @@ async def test_pickling():
     store = pickle.loads(pickle.dumps(ZarrPythonStore(as_zarr_store(azarr.MemoryStore({"a": VALUE})))))
     assert await read(store, "a") == VALUE
     assert sync(store.zarr_store.exists("a"))
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+async def test_archives_of_zarr_python_are_read(tmp_path, compression):
+    def write():
+        with zarr.storage.ZipStore(tmp_path / "x.zip", mode="w", compression=compression) as store:
+            group = zarr.open_group(store)
+            array = group.create_array("a", shape=(20, 30), chunks=(7, 8), shards=(14, 16), dtype="i4")
+            array[:] = np.arange(600).reshape(20, 30)
+
+    await asyncio.to_thread(write)
+    array = await azarr.open_array(f"{tmp_path}/x.zip|zip:a")
+    assert (await array.read() == np.arange(600).reshape(20, 30)).all()
+    assert (await array[13, 5:9] == np.arange(600).reshape(20, 30)[13, 5:9]).all()
+
+
+async def test_archives_are_read_by_zarr_python(tmp_path):
+    async with ZipStore(tmp_path / "x.zip", mode="w") as store:
+        array = await azarr.create_array(store, "a", shape=(20, 30), chunks=(7, 8), dtype="i4")
+        await array.write(np.arange(600).reshape(20, 30))
+        await array[3].write(-1)
+        await array.resize((20, 31))
+
+    def read_all():
+        with zarr.storage.ZipStore(tmp_path / "x.zip") as store:
+            return zarr.open_array(store, path="a", mode="r")[:]
+
+    found = await asyncio.to_thread(read_all)
+    assert found.shape == (20, 31)
+    assert (found[4:, :30] == np.arange(600).reshape(20, 30)[4:]).all()
+    assert (found[3, :30] == -1).all()
