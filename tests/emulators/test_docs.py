@@ -1,0 +1,25 @@
+"""What docs/stores.md shows of stores that need a server runs against one."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+PAGE = Path(__file__).parents[2] / "docs" / "stores.md"
+BLOCK = re.compile(r"^```py\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+PLACES = {
+    "redis://localhost:6379": ("redis_server", "redis_database"),
+    "mongodb://localhost:27017/science": ("mongodb_server", "mongodb_database"),
+}
+BLOCKS = [block for block in BLOCK.findall(PAGE.read_text(encoding="utf-8")) if any(place in block for place in PLACES)]
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_blocks_run(request, place, capsys):
+    url, fresh = (request.getfixturevalue(name) for name in PLACES[place])
+    block = next(block for block in BLOCKS if place in block)
+    code = block.replace(place, url.url if place.startswith("redis") else f"{url.url}{fresh}")
+    exec(compile(code, PAGE, "exec", dont_inherit=True), {"__name__": "__main__"})
+    assert capsys.readouterr().out.startswith("240.0 TrafficStats(attempts=")
