@@ -11,7 +11,7 @@ from azarr.testing import StoreSuite
 
 pytest.importorskip("s3fs", reason="needs s3fs: pip install --group emulators")
 
-from azarr.integrations.fsspec import FsspecStore  # noqa: E402  # not before it is known that there is fsspec
+from azarr.integrations.fsspec import FsspecStore  # not before it is known that there is fsspec
 
 
 def store_of(server, bucket, **options):
