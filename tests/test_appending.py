@@ -43,11 +43,13 @@ async def make(store, layout="plain", shape=(0, 6), **options):
 
 
 async def together(array, data, return_exceptions=False):
-    """Append ``data`` in one batch: nobody's turn comes before all of them wait."""
+    """Append ``data`` in one batch, in this order: nobody's turn comes before all of them wait."""
+    queue, tasks = appending.queue_of(array.store, array.path), []
     async with locks_of(array.store).hold("a//extent"):
-        tasks = [asyncio.create_task(array.append(each)) for each in data]
-        while not appending._queues or len(next(iter(appending._queues.values())).waiting) < len(data):  # noqa: ASYNC110 - nobody tells
-            await asyncio.sleep(0)
+        for each in data:
+            tasks.append(asyncio.create_task(array.append(each)))
+            while len(queue.waiting) < len(tasks):  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0)
     return await asyncio.gather(*tasks, return_exceptions=return_exceptions)
 
 

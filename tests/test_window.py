@@ -180,7 +180,7 @@ async def test_the_first_error_comes_out_of_drain_bare_and_everything_has_stoppe
     assert caught.value is error
     assert error.__context__ is None
     assert error.__cause__ is None
-    assert items.count <= 12
+    assert items.count <= len(seen) + 1 + 4  # however slowly the one that failed was
     assert make_window.executor.running == make_window.executor.outstanding == 0
     count = len(seen)
     await asyncio.sleep(0)
