@@ -20,7 +20,10 @@ class Extra:
     @property
     def installed(self) -> bool:
         """Whether the package is there; found out without importing it."""
-        return find_spec(self.package) is not None
+        try:
+            return find_spec(self.package) is not None
+        except ModuleNotFoundError:  # that in which it would be
+            return False
 
     def module(self, codec: str) -> ModuleType:
         """The package, for ``codec``; ``CodecError`` says which extra brings it."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import partial
 from hashlib import blake2b
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 from azarr.errors import StoreError
 from azarr.stores.base import Below, ListableStore, Overlaid, Request, Stamped, Version, as_versioned, check_key, identity_of, stamped
@@ -91,19 +91,8 @@ class CachingStore(Wrapping):
         options = {"nbytes": self._index.limit, "validate": self._validate, "missing": self._missing}
         return options if self._given is None else {"cache": self._given, **options}
 
-    async def __aenter__(self) -> Self:
-        await super().__aenter__()
-        if hasattr(self._cache, "__aenter__"):
-            await self._cache.__aenter__()
-        return self
-
-    async def aclose(self) -> None:
-        """Close the store and the cache, where they are some that are closed."""
-        try:
-            await super().aclose()
-        finally:
-            if hasattr(self._cache, "aclose"):
-                await self._cache.aclose()
+    def _wrapped(self) -> tuple[Any, ...]:
+        return self._store, self._cache
 
     @property
     def stats(self) -> CachingStats:

@@ -145,6 +145,11 @@ class NetworkReader(ReadableStore, StampingStore, Generic[ClientT]):
         found = await self._made("get", key, attempt, nbytes)
         return None if found is None else found.value
 
+    @property
+    def versioned(self) -> bool:
+        """Whether it tells versions, also where it cannot be written to."""
+        return True
+
     async def get_versioned(self, key: str, byte_range: Request = None) -> Versioned:
         full = self.root + check_key(key)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import Any, Final, Self, cast
+from typing import Any, Final, cast
 
 from azarr.errors import PreconditionFailedError, StoreError
 from azarr.stores.base import (
@@ -60,19 +60,8 @@ class OverlayStore(Wrapping):
     def _options(self) -> dict[str, Any]:
         return {"below": self._below}
 
-    async def __aenter__(self) -> Self:
-        await super().__aenter__()
-        if hasattr(self._below, "__aenter__"):
-            await self._below.__aenter__()
-        return self
-
-    async def aclose(self) -> None:
-        """Close both stores, where they are some that are closed."""
-        try:
-            await super().aclose()
-        finally:
-            if hasattr(self._below, "aclose"):
-                await self._below.aclose()
+    def _wrapped(self) -> tuple[Any, ...]:
+        return self._store, self._below
 
     @property
     def identity(self) -> Overlaid:

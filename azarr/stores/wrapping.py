@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from types import TracebackType
 from typing import Any, ClassVar, Final, Self, cast
 
 from azarr.stores.base import Request, Reserve, Stamped, Version, Versioned, as_conditional, as_locking, as_versioned, identity_of
@@ -70,18 +71,32 @@ class Wrapping:
     def __reduce__(self) -> tuple[Any, ...]:
         return remade, (self._shape_of or type(self), self._store, self._options())
 
+    def _wrapped(self) -> tuple[Any, ...]:
+        """The stores around which this one is."""
+        return (self._store,)
+
     async def __aenter__(self) -> Self:
-        if hasattr(self._store, "__aenter__"):
-            await self._store.__aenter__()
+        async with AsyncExitStack() as stack:
+            for each in self._wrapped():
+                if hasattr(each, "__aenter__"):
+                    await each.__aenter__()
+                    stack.push_async_exit(each.__aexit__)
+            stack.pop_all()  # it is for __aexit__ to leave them
         return self
 
-    async def __aexit__(self, *_: object) -> None:
-        await self.aclose()
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        stack = AsyncExitStack()
+        for each in self._wrapped():
+            if hasattr(each, "__aexit__"):
+                stack.push_async_exit(each.__aexit__)
+        await stack.__aexit__(kind, error, trace)
 
     async def aclose(self) -> None:
         """Close the store, where it is one that is closed."""
-        if hasattr(self._store, "aclose"):
-            await self._store.aclose()
+        async with AsyncExitStack() as stack:
+            for each in self._wrapped():
+                if hasattr(each, "aclose"):
+                    stack.push_async_callback(each.aclose)
 
     @property
     def identity(self) -> Hashable:

@@ -469,6 +469,9 @@ async def test_closes_the_store_and_the_cache():
         async def __aenter__(self):
             return self
 
+        async def __aexit__(self, *_):
+            await self.aclose()
+
         async def aclose(self):
             self.closed += 1
 

@@ -327,6 +327,9 @@ async def test_closes_both():
         async def __aenter__(self):
             return self
 
+        async def __aexit__(self, *_):
+            await self.aclose()
+
         async def aclose(self):
             self.closed += 1
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from contextlib import suppress
 
 import pytest
 
@@ -14,14 +15,18 @@ from azarr.stores import (
     LocalStore,
     LockingStore,
     MemoryStore,
+    OverlayStore,
+    PrefixStore,
     ReadableStore,
     Store,
     VersionedStore,
     WritableStore,
+    ZipStore,
 )
 from azarr.stores.base import as_conditional, as_locking, as_versioned, identity_of
 from azarr.stores.wrapping import Wrapping
 from azarr.testing import StoreSuite
+from azarr.testing.values import read
 
 PROTOCOLS = (ReadableStore, WritableStore, ListableStore, Store, BlockingStore, ConditionalStore, LockingStore)
 
@@ -106,23 +111,62 @@ def test_is_pickled_with_its_store_and_options(tmp_path):
     assert repr(copy) == f"Careful(Passing({LocalStore(tmp_path)!r}), care=3)"
 
 
+class Closing(MemoryStore):
+    def __init__(self):
+        super().__init__()
+        self.told = []
+
+    async def __aenter__(self):
+        self.told.append("enter")
+        return self
+
+    async def __aexit__(self, *error):
+        self.told.append(error[0])
+
+    async def aclose(self):
+        self.told.append("close")
+
+
 async def test_closes_what_is_closed():
-    class Closing(MemoryStore):
-        told = ()
-
-        async def __aenter__(self):
-            self.told += ("enter",)
-            return self
-
-        async def aclose(self):
-            self.told += ("close",)
-
     store = Closing()
     async with Passing(Passing(store)) as around:
         assert isinstance(around, Passing)
-        assert store.told == ("enter",)
-    assert store.told == ("enter", "close")
+        assert store.told == ["enter"]
     await around.aclose()
-    assert store.told == ("enter", "close", "close")
+    assert store.told == ["enter", None, "close"]
     async with Passing(MemoryStore()) as around:  # which is not closed
         await around.set("a", b"1")
+        await around.aclose()
+
+
+async def test_the_store_hears_of_the_error_that_leaves_it():
+    store = Closing()
+    with pytest.raises(ZeroDivisionError):
+        async with Passing(store):
+            raise ZeroDivisionError
+    assert store.told == ["enter", ZeroDivisionError]
+
+
+async def test_what_has_been_entered_is_left_where_the_next_cannot_be():
+    class Refusing(Closing):
+        async def __aenter__(self):
+            raise ZeroDivisionError
+
+    first, second = Closing(), Closing()
+    with pytest.raises(ZeroDivisionError):
+        await OverlayStore(first, Refusing()).__aenter__()
+    assert first.told == ["enter", ZeroDivisionError]
+    async with OverlayStore(first, second):
+        pass
+    assert second.told == ["enter", None]
+
+
+async def test_an_archive_that_is_left_by_an_error_stays_as_it_was(tmp_path):
+    for error in (None, ZeroDivisionError):
+        with suppress(ZeroDivisionError):
+            async with PrefixStore(ZipStore(tmp_path / "x.zip", mode="a"), "p/") as store:
+                await store.set("a", repr(error).encode())
+                if error is not None:
+                    raise error
+    async with ZipStore(tmp_path / "x.zip") as store:
+        assert await read(store, "p/a") == b"None"
