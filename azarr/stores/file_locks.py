@@ -171,7 +171,7 @@ class FolderLock:
 def claimed(path: str) -> int | None:
     """A descriptor of the file at ``path``, made where there is none, that nobody else gets until it is closed; ``None`` where one has it.
 
-    Where the system has no such locks, everybody gets it.
+    Where the system or the file system has no such locks, everybody gets it.
     """
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | BINARY, 0o666)
@@ -184,7 +184,9 @@ def claimed(path: str) -> int | None:
         except BlockingIOError:
             os.close(descriptor)
             return None
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, OSError) and error.errno == errno.ENOLCK:
+                return descriptor
             os.close(descriptor)
             raise
         os.close(descriptor)  # renamed or removed by the one who had it

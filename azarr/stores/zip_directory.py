@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from struct import Struct
 from typing import Final, NamedTuple
 
 from azarr.errors import StoreError
 from azarr.stores.base import check_key
 
-DIRECTORY_NBYTES: Final = 256 * 2**20
-"""What the directory of an archive may take unless a user says otherwise: about three million entries."""
+DIRECTORY_NBYTES: Final = 64 * 2**20
+"""What the directory of an archive may take unless a user says otherwise: about a million entries, which take some 300 MB of memory."""
 
 TAIL: Final = 128 * 2**10
 """What is read of the end of an archive at first: all that the longest comment needs, and with most archives the directory, too."""
@@ -151,7 +151,7 @@ def _unicode_path(field: bytes, raw_name: bytes) -> str | None:
     return None
 
 
-def entries_of(records: list[Record], directory: int) -> dict[str, Entry]:
+def entries_of(records: Iterable[Record], directory: int) -> dict[str, Entry]:
     """The values of an archive whose directory begins at the byte ``directory`` of the file; the last of several with one name counts.
 
     Raises ``StoreError`` for a name that cannot be a key, and where entries overlap or reach into the directory.

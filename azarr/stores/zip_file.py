@@ -11,9 +11,9 @@ from contextlib import suppress
 from azarr.errors import StoreError, TransientStoreError
 from azarr.stores import file_locks
 from azarr.stores.base import Request, Reserve
-from azarr.stores.files import PIECE, READ, span, sync_folder
+from azarr.stores.files import PIECE, READ, span
 from azarr.stores.local import TEMPORARY
-from azarr.stores.zip_directory import STORED, TAIL, Entry, Record, entries_of, find_end, parse_directory
+from azarr.stores.zip_directory import STORED, TAIL, Entry, entries_of, find_end, parse_directory
 from azarr.stores.zip_entries import check_crc, check_readable, damaged, decoded, inflate, value_offset
 from azarr.stores.zip_records import HEADER, directory_of, header_of, new_entry, record_of
 from azarr.types import Buffer
@@ -150,7 +150,7 @@ class Archive:
 
 
 class Contents:
-    """What an archive in a file consists of: the ``records`` of its directory, which begins at the byte ``directory``."""
+    """What an archive in a file consists of: its ``entries``, and the directory, which begins at the byte ``directory``."""
 
     def __init__(self, file: OpenFile, path: str, limit: int) -> None:
         try:
@@ -161,17 +161,24 @@ class Contents:
     def _read(self, file: OpenFile, limit: int) -> None:
         size = file.size
         tail = file.read(max(0, size - TAIL), TAIL)
-        end = find_end(tail, limit)
-        self.directory = size - end.after - end.nbytes
-        self.begin = self.directory - end.offset
-        self.comment = end.comment
+        self._end = find_end(tail, limit)
+        self.directory = size - self._end.after - self._end.nbytes
+        self.begin = self.directory - self._end.offset
         if self.directory < 0 or self.begin < 0:
             raise StoreError("the directory of the zip archive does not fit into its file")
-        data = file.read(self.directory, end.nbytes)
-        if len(data) < end.nbytes:
+        self._data = file.read(self.directory, self._end.nbytes)
+        if len(self._data) < self._end.nbytes:
             raise TransientStoreError("the zip archive became shorter while it was read: read it again")
-        self.records = list(parse_directory(data, end, self.begin))
-        self.entries = entries_of(self.records, self.directory)
+        self.entries = entries_of(parse_directory(self._data, self._end, self.begin), self.directory)
+
+    @property
+    def comment(self) -> bytes:
+        """What stands behind the directory."""
+        return self._end.comment
+
+    def live_records(self) -> dict[str, bytes]:
+        """The records as they stand in the directory, without those that another one with the same name has replaced."""
+        return {record.name: record.raw for record in parse_directory(self._data, self._end, self.begin)}
 
 
 class Draft(Archive):
@@ -183,7 +190,6 @@ class Draft(Archive):
     def __init__(self, path: str, limit: int) -> None:
         self._path = os.path.realpath(path)  # a link goes on leading to the archive
         folder, name = os.path.split(self._path)
-        self._folder = folder
         self._temporary = os.path.join(folder, f"{TEMPORARY}{name}")
         descriptor = file_locks.claimed(self._temporary)
         if descriptor is None:
@@ -204,7 +210,7 @@ class Draft(Archive):
         copy_bytes(file, self.file, contents.directory)
         self._end, self._begin_byte, self._comment = contents.directory, contents.begin, contents.comment
         self.entries = dict(contents.entries)
-        self._records = live_records(contents.records)
+        self._records = contents.live_records()
         self.changed()
 
     def set(self, key: str, value: Buffer) -> None:
@@ -228,14 +234,13 @@ class Draft(Archive):
             self.changed()
 
     def commit(self) -> Archive:
-        """Write the directory, and take the place of the old archive; the answer is what is there now."""
+        """Write the directory, and take the place of the old archive; the answer is what is there from now on."""
         directory = directory_of(self._records.values(), self._end - self._begin_byte, self._comment)
         self.file.write(self._end, directory)
         os.ftruncate(self.file.descriptor, self._end + len(directory))
         os.fsync(self.file.descriptor)
         os.replace(self._temporary, self._path)
         file_locks.unclaim(self.file.descriptor)
-        sync_folder(self._folder)
         return Archive(self.file, self.entries, self._limit)
 
     def discard(self) -> None:
@@ -243,11 +248,6 @@ class Draft(Archive):
         with suppress(OSError):
             os.unlink(self._temporary)
         file_locks.unclaim(self.file.descriptor)
-
-
-def live_records(records: list[Record]) -> dict[str, bytes]:
-    """The records as they stand in the directory, without those that another one with the same name has replaced."""
-    return {record.name: record.raw for record in records}
 
 
 def open_file(path: str) -> OpenFile | None:

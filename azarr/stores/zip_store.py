@@ -12,7 +12,7 @@ from typing import Any, Literal, Self, TypeAlias, get_args
 
 from azarr.errors import StoreError
 from azarr.stores.base import BlockingStore, Request, Reserve, Stamped, StampingStore, Store, check_key
-from azarr.stores.files import as_row, failure, reported
+from azarr.stores.files import as_row, failure, reported, sync_folder
 from azarr.stores.sorted_keys import keys_below, listing_below
 from azarr.stores.threads import to_its_end
 from azarr.stores.zip_directory import DIRECTORY_NBYTES
@@ -220,7 +220,8 @@ class ZipStore(Store, BlockingStore, StampingStore):
             if isinstance(self._archive, Draft):
                 with reported("write the zip archive", self._path):
                     self._archive = self._archive.commit()
-                self._anew = False
+                    self._anew = False
+                    sync_folder(os.path.dirname(os.path.realpath(self._path)))
 
     def _discard(self) -> None:
         with self._mutex:

@@ -155,7 +155,7 @@ class ZippedStore(ReadableStore, ListableStore):
 
 
 def _parsed(data: bytes, end: End, begin: int, directory: int) -> Contents:
-    entries = entries_of(list(parse_directory(data, end, begin)), directory)
+    entries = entries_of(parse_directory(data, end, begin), directory)
     return Contents(entries, sorted(entries))
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import os
 import pickle
@@ -16,7 +17,7 @@ import pytest
 
 import azarr
 from azarr.errors import StoreError
-from azarr.stores import zip_records
+from azarr.stores import file_locks, zip_records
 from azarr.stores.base import BlockingStore, Store
 from azarr.stores.zip import ZipStore, open_url
 from azarr.testing import StoreSuite
@@ -264,6 +265,35 @@ async def test_one_writer_at_a_time(path):
         with pytest.raises(StoreError, match="one writer"):
             await first.set("a", b"3")
     assert content(path) == {"a": b"1", "b": b"2"}
+
+
+@on_posix
+async def test_file_systems_without_locks(path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOSYS, "no locks here")
+
+    monkeypatch.setattr(file_locks.fcntl, "flock", refuse)
+    async with ZipStore(path, mode="a") as store:
+        await store.set("a", VALUE)
+    assert content(path) == {"a": VALUE}
+
+
+@on_posix
+async def test_a_full_disk_costs_the_write_and_not_the_archive(path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "no space left")
+
+    async with ZipStore(written(path, {"a": b"old"}), mode="a") as store:
+        await store.set("b", b"1")
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "pwrite", full)
+            with pytest.raises(StoreError, match="cannot write 'c'.*no space"):
+                await store.set("c", b"2")
+            with pytest.raises(StoreError, match="no space"):
+                await store.commit()
+        assert content(path) == {"a": b"old"}
+        assert await store.get("c") is None
+    assert content(path) == {"a": b"old", "b": b"1"}
 
 
 @on_posix

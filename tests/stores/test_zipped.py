@@ -202,6 +202,12 @@ async def test_an_archive_in_a_folder_is_a_local_file(tmp_path):
         open_inside(MemoryStore(), "x.zip", mode="a")
 
 
+async def test_an_archive_in_an_archive(tmp_path):
+    inner = archive(tmp_path, {"a": VALUE}, zipfile.ZIP_DEFLATED)
+    (tmp_path / "outer.zip").write_bytes(archive(tmp_path, {"d/inner.zip": inner}, zipfile.ZIP_DEFLATED))
+    assert await read(azarr.open_store(f"{tmp_path}/outer.zip|zip:d/inner.zip|zip:"), "a") == VALUE
+
+
 async def test_archives_are_named_by_urls(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     async with azarr.open_store("x.zip", zip={"mode": "w"}) as store:
