@@ -118,7 +118,7 @@ def parse_directory(data: bytes, end: End, begin: int) -> Iterator[Record]:
 
 def _parsed(record: tuple[int, ...], raw_name: bytes, extra: bytes, begin: int) -> tuple[str, Entry]:
     flags, method, crc, nbytes, size, disk, offset = *record[3:5], *record[7:10], record[13], record[16]
-    name = raw_name.decode("utf-8" if flags & UTF8 else "cp437", "replace")
+    name = raw_name.decode("utf-8" if flags & UTF8 or raw_name.isascii() else "cp437", "replace")
     if extra:
         fields = dict(_extra_fields(extra))
         wide = fields.get(ZIP64_EXTRA, b"")
