@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator
 from typing import Any, NamedTuple
 
 from azarr.errors import PreconditionFailedError, StoreError, TransientStoreError
-from azarr.stores.base import ConditionalStore, Request, Store, Version, Versioned, check_key, check_prefix
+from azarr.stores.base import ConditionalStore, Request, Stamped, StampingStore, Store, Version, Versioned, check_key, check_prefix
 from azarr.types import Buffer, ByteRange, Listing, Suffix
 
 try:
@@ -48,7 +48,7 @@ class Tag(NamedTuple):
     version: str | None
 
 
-class ObstoreStore(Store, ConditionalStore):
+class ObstoreStore(Store, ConditionalStore, StampingStore):
     """``store``, any store of obstore, as a store of azarr. Its ``prefix`` and its credentials are its own business.
 
     obstore makes failed requests again by itself, ten times within three minutes unless its ``retry_config`` says otherwise.
@@ -102,6 +102,10 @@ class ObstoreStore(Store, ConditionalStore):
             if found is None:
                 raise failure("read", key, error) from error
             return found
+
+    async def get_stamped(self, key: str, byte_range: Request = None) -> Stamped:
+        value, version = await self.get_versioned(key, byte_range)
+        return Stamped(value, None if version == Tag(None, None) else version)
 
     async def _other_way(self, key: str, byte_range: ByteRange | Suffix, error: Exception) -> Versioned | None:
         """A part for which the server refuses the request, as it is beyond the end, or a suffix, which Azure has not; else ``None``."""

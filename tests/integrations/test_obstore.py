@@ -79,6 +79,17 @@ async def test_size():
     assert await store.size("b") is None
 
 
+async def test_stamps_tell_whether_a_value_is_the_same():
+    store = ObstoreStore(MemoryStore())
+    await store.set("a", VALUE)
+    first = await store.get_stamped("a", ByteRange(3, 5))
+    assert first.stamp is not None
+    assert first.stamp == (await store.get_stamped("a")).stamp
+    await store.set("a", VALUE)
+    assert (await store.get_stamped("a")).stamp != first.stamp
+    assert await store.get_stamped("missing") == (None, None)
+
+
 async def test_suffixes_where_the_server_has_none():
     inner = MemoryStore()
 

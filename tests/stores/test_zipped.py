@@ -9,7 +9,7 @@ import pytest
 import azarr
 from azarr.errors import StoreError, TransientStoreError
 from azarr.stores import LocalStore, MemoryStore
-from azarr.stores.base import BlockingStore, ListableStore, ReadableStore
+from azarr.stores.base import BlockingStore, ListableStore, ReadableStore, Stamped
 from azarr.stores.zip import ZippedStore, ZipStore, open_inside
 from azarr.stores.zip_directory import TAIL
 from azarr.testing.values import ILLEGAL_KEYS, ILLEGAL_PREFIXES, PARTS, VALUE, collect, read
@@ -17,7 +17,7 @@ from azarr.types import ByteRange, Listing, Suffix
 
 
 class Counting(MemoryStore):
-    """A store that is not asked blockingly, and remembers what it was asked for."""
+    """A store that is not asked blockingly, does not tell which value a part is of, and remembers what it was asked for."""
 
     def __init__(self, values=None):
         super().__init__(values)
@@ -27,6 +27,9 @@ class Counting(MemoryStore):
         self.requests.append(byte_range)
         await asyncio.sleep(0)
         return await super().get(key, byte_range)
+
+    async def get_stamped(self, key, byte_range=None):
+        return Stamped(await self.get(key, byte_range))
 
 
 def archive(tmp_path, values, method=zipfile.ZIP_STORED, front=b""):
@@ -141,7 +144,32 @@ async def test_no_archive():
         await ZippedStore(MemoryStore(), "x.zip").get("a")
 
 
-async def test_an_archive_that_is_replaced(made, tmp_path):
+async def test_an_archive_that_is_replaced_where_the_store_tells(tmp_path):
+    outer = MemoryStore({"x.zip": archive(tmp_path, {"a": VALUE, "b": VALUE})})
+    store = ZippedStore(outer, "x.zip")
+    first = await store.get_stamped("a", ByteRange(3, 5))
+    assert first.stamp == (await store.get_stamped("a")).stamp
+    assert first.stamp != (await store.get_stamped("b")).stamp
+    await outer.set("x.zip", archive(tmp_path, {"a": bytes(256), "b": VALUE}))
+    for byte_range in (ByteRange(3, 5), None):
+        with pytest.raises(StoreError, match="another archive; open it again"):
+            await store.get("a", byte_range)
+    assert await read(ZippedStore(outer, "x.zip"), "a") == bytes(256)
+
+
+async def test_an_archive_that_is_replaced_while_its_directory_is_read(tmp_path):
+    class Changing(MemoryStore):
+        async def get_stamped(self, key, byte_range=None):
+            found = await super().get_stamped(key, byte_range)
+            await self.set(key, bytes(bytearray(await super().get(key))))
+            return found
+
+    store = ZippedStore(Changing({"x.zip": archive(tmp_path, MANY)}), "x.zip")
+    with pytest.raises(TransientStoreError, match="replaced while its directory was read"):
+        await store.get("c/0")
+
+
+async def test_an_archive_that_is_replaced_where_the_store_does_not_tell(made, tmp_path):
     outer, store = made({"a": VALUE, "b": VALUE})
     await read(store, "b")
     await outer.set("d/x.zip", archive(tmp_path, {"a": bytes(256), "b": bytes(256)}))
