@@ -30,21 +30,26 @@ VALUE_NBYTES: Final = 512 * 2**20
 # No key has two slashes in a row, so these are never the names of values.
 KEYS: Final = "//azarr/keys"
 STATES: Final = "//azarr/states"
+MARK: Final = "//azarr/mark/"
+
+MARKED: Final = 600
+"""Seconds for which it is known of a conditional write that it was done: longer than it may be retried."""
 
 BATCH: Final = 1000
 """Keys that a listing fetches at once, and that are erased at once."""
 
-# KEYS: the value, the sorted set of keys, the hash of states. ARGV: what the state has to be, empty where there must be none, and the new
-# value and state. A value that somebody else has stored is in the state "?".
+# KEYS: the value, the sorted set of keys, the hash of states, the mark of this write. ARGV: what the state has to be, empty where there
+# must be none, the new value and state, and the seconds that the mark lives. A value that somebody else has stored is in the state "?".
 _UNLESS_CHANGED: Final = """
 local there = redis.call('EXISTS', KEYS[1]) == 1
-local state = there and string.match(redis.call('HGET', KEYS[3], KEYS[1]) or '?', '^%S+') or ''
+local state = there and (redis.call('HGET', KEYS[3], KEYS[1]) or '?') or ''
 if state ~= ARGV[1] then return 0 end
 """
 SET_IF: Final = f"""{_UNLESS_CHANGED}
 redis.call('SET', KEYS[1], ARGV[2])
 redis.call('ZADD', KEYS[2], 0, KEYS[1])
 redis.call('HSET', KEYS[3], KEYS[1], ARGV[3])
+redis.call('SET', KEYS[4], '', 'EX', ARGV[4])
 return 1
 """
 ERASE_IF: Final = f"""{_UNLESS_CHANGED}
@@ -88,8 +93,9 @@ class RedisStore(NetworkStore[Client]):
 
     The keys of a database are in a sorted set, ``//azarr/keys``, and the states that conditional writes go by in a hash,
     ``//azarr/states``; both change with a value in one transaction. So a listing costs what it lists, and two stores with different
-    prefixes share it. Values that other programs store are found, but not listed, and what they change goes unnoticed by conditional
-    writes. Scripts and transactions use several keys, which a Redis Cluster does not allow.
+    prefixes share it. A conditional write leaves a mark, ``//azarr/mark/…``, for ten minutes, by which a writer whose answer was lost
+    learns that it was done. Values that other programs store are found, but not listed, and what they change goes unnoticed by
+    conditional writes. Scripts and transactions use several keys, which a Redis Cluster does not allow.
 
     A value that Redis has evicted to make room is an error rather than an absent one; turn eviction off (``noeviction``). A value has
     512 MiB at most. What a finished write survives depends on how the server persists (``appendonly``).
@@ -191,9 +197,9 @@ class RedisStore(NetworkStore[Client]):
         data = value if isinstance(value, bytes) else bytes(value)
         if len(data) > VALUE_NBYTES:
             raise StoreError(f"{len(data)} bytes are too many for a value of Redis, which has {VALUE_NBYTES} at most: use smaller chunks")
-        state = " ".join((uuid.uuid4().hex, *marks))
+        state = uuid.uuid4().hex
         if condition is not None:
-            await self._only_if(client, SET_IF, key, condition, data, state)
+            await self._only_if(client, SET_IF, condition, (key, KEYS, STATES, MARK + marks[0]), data, state, str(MARKED))
             return
         async with client.pipeline(transaction=True) as pipeline:
             pipeline.set(key, data)
@@ -205,12 +211,15 @@ class RedisStore(NetworkStore[Client]):
         if condition is None:
             await self._erase_many(client, [key])
         else:
-            await self._only_if(client, ERASE_IF, key, condition)
+            await self._only_if(client, ERASE_IF, condition, (key, KEYS, STATES))
 
-    async def _only_if(self, client: Client, script: str, key: str, condition: Condition, *args: bytes | str) -> None:
-        answer: Any = client.eval(script, 3, key, KEYS, STATES, "" if condition.name is None else str(condition.name), *args)
+    async def _only_if(self, client: Client, script: str, condition: Condition, keys: tuple[str, ...], *args: bytes | str) -> None:
+        answer: Any = client.eval(script, len(keys), *keys, "" if condition.name is None else str(condition.name), *args)
         if not await answer:
-            raise PreconditionFailedError(f"{key!r} in {self!r} is not what it was", key=key[len(self.root) :])
+            raise PreconditionFailedError(f"{keys[0]!r} in {self!r} is not what it was", key=keys[0][len(self.root) :])
+
+    async def _is_marked(self, client: Client, key: str, mark: str) -> bool:  # noqa: ARG002 - however many writes came after it
+        return bool(await client.exists(MARK + mark))
 
     async def _erase_many(self, client: Client, keys: list[str]) -> None:
         async with client.pipeline(transaction=True) as pipeline:
@@ -262,8 +271,7 @@ def span_of(request: ByteRange | Suffix) -> tuple[int, int] | None:
 
 def tag_of(state: bytes | None) -> Tag:
     """The state of a value that is there, which others may have stored."""
-    name, *marks = (state or b"?").decode().split(" ")
-    return Tag(name, tuple(marks))
+    return Tag((state or b"?").decode())
 
 
 def open_url(

@@ -17,6 +17,7 @@ import servers
 import azarr
 from azarr.errors import PreconditionFailedError, StoreError, ThrottledError, TransientStoreError
 from azarr.retry import NO_RETRIES, RetryPolicy
+from azarr.stores.network import Condition
 from azarr.stores.redis import BATCH, RedisStore, open_url
 from azarr.stores.urls import open_store
 from azarr.testing import FaultProxy, StoreSuite
@@ -114,6 +115,16 @@ async def test_long_listings(store):
     assert len((await store.list_dir("1/c/")).keys) == BATCH
     await store.erase_prefix("1/")
     assert (await store.list_dir()).prefixes == ("0/", "2/")
+
+
+async def test_write_whose_answer_was_lost_is_known_however_many_came_after_it(store, redis_admin):
+    client = await store._clients.get()
+    await store._set(client, "a", b"0", Condition(None), ("lost",))
+    for number in range(1, 30):
+        await store.set_if("a", str(number).encode(), (await store.get_versioned("a")).version)
+    assert await store._is_marked(client, "a", "lost")
+    assert not await store._is_marked(client, "a", "never done")
+    assert 0 < redis_admin.ttl("//azarr/mark/lost") <= 600
 
 
 async def test_write_that_fails_leaves_no_trace(store, redis_admin):
