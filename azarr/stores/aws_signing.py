@@ -53,7 +53,7 @@ class Signer:
         Args:
             method: In capitals.
             path: As it is sent: quoted.
-            query: As it is sent: quoted, and sorted by name; each name has a ``=``.
+            query: As it is sent: quoted, and sorted by the quoted names, as ``query_of`` has it.
             headers: Those that are signed, ``host`` among them; names in small letters.
             payload: The hash of the body, or ``UNSIGNED``.
             seconds: The time now, since 1970.
@@ -92,4 +92,5 @@ def quoted(key: str) -> str:
 
 def query_of(parameters: dict[str, str]) -> str:
     """A query as it is sent and signed."""
-    return "&".join(f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in sorted(parameters.items()))
+    quoted_pairs = sorted((quote(name, safe=""), quote(value, safe="")) for name, value in parameters.items())
+    return "&".join(f"{name}={value}" for name, value in quoted_pairs)

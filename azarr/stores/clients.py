@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager
 from inspect import isasyncgen
@@ -69,11 +70,19 @@ class Clients(Generic[ClientT]):
         return cast("AsyncGenerator[ClientT, None]", generator) if isasyncgen(generator) else self._live(manager, loop)
 
     async def _live(self, manager: AbstractAsyncContextManager[ClientT], loop: asyncio.AbstractEventLoop) -> AsyncGenerator[ClientT, None]:
-        async with manager as client:
-            try:
-                yield client
-            finally:
-                self._by_loop.pop(loop, None)
+        kept = None
+        try:
+            async with manager as client:
+                # What is garbage together with a store is finalized with it, and clients then complain that nobody has closed them.
+                kept = weakref.finalize(loop, let_go, client)
+                kept.atexit = False
+                try:
+                    yield client
+                finally:
+                    self._by_loop.pop(loop, None)
+        finally:
+            if kept is not None:
+                kept.detach()
 
     async def aclose(self) -> None:
         """Close all clients, those of other running loops as well; nothing can be asked for afterwards. Fine where that has been done."""
@@ -96,3 +105,7 @@ class Clients(Generic[ClientT]):
 async def finish(lifetime: AsyncGenerator[ClientT, None]) -> None:
     """Close a client on the loop where it lives."""
     await lifetime.aclose()
+
+
+def let_go(_: object) -> None:
+    """Nothing is left to be done for a client whose loop is gone."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from azarr.errors import StoreError, TransientStoreError
+from azarr.errors import TransientStoreError
 from azarr.stores.base import Request
 from azarr.types import Buffer, ByteRange, Suffix
 
@@ -81,11 +81,3 @@ def is_asked_for(sent: Sent, request: ByteRange | Suffix) -> bool:
     if sent.total is None:
         return sent.stop == request.stop
     return sent.stop == (sent.total if request.stop is None else min(request.stop, sent.total))
-
-
-def too_much(nbytes: int | None, most: int) -> StoreError:
-    """The error for an answer that is larger than what was asked for."""
-    sent = "more bytes" if nbytes is None else f"{nbytes} bytes"
-    return StoreError(
-        f"the server sent {sent} where {most} at most were asked for: it does not know ranges, without which azarr reads no large values"
-    )

@@ -108,7 +108,11 @@ class NetworkReader(ReadableStore, StampingStore, Generic[ClientT]):
 
     @abstractmethod
     def _connect(self) -> AbstractAsyncContextManager[ClientT]:
-        """Opens a client for the running loop and closes it; with the library's own retries turned off."""
+        """Opens a client for the running loop and closes it; with the library's own retries turned off.
+
+        Clients that complain when they are garbage, as those of aiohttp do, want a context that is a class and does not refer to the store:
+        they are then closed first, also where the store is forgotten.
+        """
 
     @abstractmethod
     async def _get(self, client: ClientT, key: str, request: Request, attempt: Attempt, *, tagged: bool) -> Fetched | None:

@@ -14,7 +14,7 @@ from azarr.stores.http_ranges import most_of, part_of, range_of
 from azarr.stores.network import MARKS, Condition, Fetched, Found, NetworkStore, Page, Tag, new_mark
 from azarr.stores.s3_account import AddressingStyle, S3Account
 from azarr.stores.s3_failures import ABSENT, Failure, error_of, known
-from azarr.stores.s3_requests import Answer, S3Requests, requests_of
+from azarr.stores.s3_requests import Answer, S3Requests
 from azarr.stores.s3_uploads import Upload, upload
 from azarr.stores.traffic import CONCURRENCY, Attempt
 from azarr.types import Buffer, ByteRange
@@ -103,7 +103,7 @@ class S3Store(NetworkStore[S3Requests]):
         return self._conditional and not self.read_only
 
     def _connect(self) -> AbstractAsyncContextManager[S3Requests]:
-        return requests_of(self.account, self._session, self.traffic.concurrency)
+        return S3Requests(self.account, self._session, self.traffic.concurrency)
 
     # One attempt at each request
 
@@ -133,7 +133,7 @@ class S3Store(NetworkStore[S3Requests]):
         if found is None:
             return None
         if found.nbytes > (request.start if isinstance(request, ByteRange) else 0):
-            raise TransientStoreError(f"{key!r} was written while it was read", key=key)
+            raise TransientStoreError(f"{key!r} was written while it was read")
         return Fetched(b"", found.tag)
 
     async def _find(self, client: S3Requests, key: str) -> Found | None:
@@ -141,7 +141,7 @@ class S3Store(NetworkStore[S3Requests]):
         if isinstance(answer, Answer):
             nbytes = answer.headers.get("content-length", "")
             if not nbytes.isdecimal():
-                raise TransientStoreError(f"{self!r} did not tell the size of {key!r}", key=key)
+                raise TransientStoreError(f"{self!r} did not tell the size of {key!r}")
             return Found(int(nbytes), tag_of(answer, key))
         if answer.status != 404:
             raise error_of(answer, key, repr(self))
@@ -150,7 +150,7 @@ class S3Store(NetworkStore[S3Requests]):
             "GET", key, {**self._asking, "range": "bytes=0-0"}, most=lambda status: 1 if status == 206 else WHOLE_NBYTES
         )
         if isinstance(answer, Answer) or answer.status == 416:
-            raise TransientStoreError(f"{key!r} came to be while it was looked for", key=key)
+            raise TransientStoreError(f"{key!r} came to be while it was looked for")
         if is_absence(answer):
             return None
         raise error_of(answer, key, repr(self))
@@ -191,7 +191,7 @@ class S3Store(NetworkStore[S3Requests]):
         answer = await client.access.client.list_objects_v2(Bucket=self.account.bucket, Prefix=prefix, **parameters)
         more = answer.get("NextContinuationToken") if answer.get("IsTruncated") else None
         if answer.get("IsTruncated") and not more:
-            raise TransientStoreError(f"{self!r} did not say how its list goes on", key=prefix)
+            raise TransientStoreError(f"{self!r} did not say how its list goes on")
         keys, prefixes = answer.get("Contents", ()), answer.get("CommonPrefixes", ())
         return Page([each["Key"] for each in keys], [each["Prefix"] for each in prefixes], more)
 
@@ -201,7 +201,7 @@ class S3Store(NetworkStore[S3Requests]):
     # Large values
 
     async def set(self, key: str, value: Buffer) -> None:
-        if nbytes_in(value) <= WHOLE_NBYTES:
+        if memoryview(value).nbytes <= WHOLE_NBYTES:
             await super().set(key, value)
         else:
             self._expect_writable(key)
@@ -210,7 +210,7 @@ class S3Store(NetworkStore[S3Requests]):
     async def set_if(self, key: str, value: Buffer, version: Version | None) -> None:
         if not self._conditional:
             raise StoreError(f"{self!r} was made with conditional=False", key=key)
-        if nbytes_in(value) <= WHOLE_NBYTES:
+        if memoryview(value).nbytes <= WHOLE_NBYTES:
             await super().set_if(key, value, version)
         else:
             self._expect_writable(key)
@@ -285,7 +285,7 @@ def is_absence(failure: Failure) -> bool:
 
 def lost(key: str) -> PreconditionFailedError:
     """The error of a conditional write that another one has overtaken."""
-    return PreconditionFailedError(f"{key!r} is not what it was: read it again, change that, and write it", key=key)
+    return PreconditionFailedError(f"{key!r} is not what it was: read it again, change that, and write it")
 
 
 def headers_of(condition: Condition | None) -> dict[str, str]:
@@ -299,7 +299,7 @@ def tag_of(answer: Answer, key: str) -> Tag:
     """The state of the value that an answer is about."""
     name = answer.headers.get("etag")
     if not name:
-        raise StoreError(f"the server sent no ETag with {key!r}, by which changes are seen: conditional=False does without", key=key)
+        raise StoreError(f"the server sent no ETag with {key!r}, by which changes are seen: conditional=False does without")
     marks = answer.headers.get(MARKS_HEADER, "").replace(" ", "").split(",")
     return Tag(name, tuple(mark for mark in marks[:MARKS] if 0 < len(mark) <= 32))
 
@@ -309,8 +309,3 @@ def flat(value: Buffer) -> Buffer:
     if isinstance(value, memoryview) and (value.ndim != 1 or value.itemsize != 1 or not value.c_contiguous):
         return value.cast("B") if value.c_contiguous else value.tobytes()
     return value
-
-
-def nbytes_in(value: Buffer) -> int:
-    """The size of ``value`` in bytes."""
-    return value.nbytes if isinstance(value, memoryview) else len(value)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import re
 import ssl
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Literal, NamedTuple, TypeAlias
 from urllib.parse import parse_qs, urlsplit
 
@@ -96,12 +96,13 @@ class Access:
         return self._signer
 
 
-@asynccontextmanager
-async def opened(account: S3Account, region: str | None, given: Any | None, concurrency: int) -> AsyncGenerator[Access, None]:
-    """Looks up where the bucket is, in ``region`` if that is known, and who asks; ``given`` is a session of aiobotocore to use."""
+async def opened(account: S3Account, region: str | None, given: Any | None, concurrency: int, stack: AsyncExitStack) -> Access:
+    """Look up where the bucket is, in ``region`` if that is known, and who asks; ``given`` is a session of aiobotocore to use."""
     session = given or AioSession(profile=account.profile)
-    if given is None and account.access_key is not None:
-        session.set_credentials(account.access_key, account.secret_key, account.session_token)
+    if given is None:
+        session.register_component("data_loader", await asyncio.to_thread(descriptions))
+        if account.access_key is not None:
+            session.set_credentials(account.access_key, account.secret_key, account.session_token)
     credentials = None if account.anonymous else await session.get_credentials()
     if credentials is None and not account.anonymous:
         raise StoreError(
@@ -115,11 +116,22 @@ async def opened(account: S3Account, region: str | None, given: Any | None, conc
         request_checksum_calculation="when_required",  # compatibles refuse the others
         response_checksum_validation="when_required",
         max_pool_connections=concurrency,
-        warm_up_loader_caches=True,  # reads large files, in a thread
     )
     region = region or account.region
-    async with session.create_client("s3", region_name=region, endpoint_url=account.endpoint_url, config=config) as client:
-        yield Access(await address_of(client, account.bucket), client, credentials, session.get_config_variable("ca_bundle"))
+    context = session.create_client("s3", region_name=region, endpoint_url=account.endpoint_url, config=config)
+    client = await stack.enter_async_context(context)
+    return Access(await address_of(client, account.bucket), client, credentials, session.get_config_variable("ca_bundle"))
+
+
+@cache
+def descriptions() -> Any:
+    """What botocore has to know of S3: large files, which are read once, by whichever thread asks first."""
+    loader = AioSession().get_component("data_loader")
+    for name in ("_retry", "endpoints", "partitions", "sdk-default-configuration"):
+        loader.load_data_with_path(name)
+    for kind in ("service-2", "endpoint-rule-set-1"):
+        loader.load_service_model("s3", type_name=kind)
+    return loader
 
 
 async def address_of(client: Any, bucket: str) -> Address:
@@ -135,12 +147,11 @@ async def address_of(client: Any, bucket: str) -> Address:
     return Address(f"{parts.scheme}://{host}", host.removesuffix(default), parts.path.removesuffix("k"), region, service)
 
 
-@asynccontextmanager
-async def connected(access: Access, concurrency: int) -> AsyncGenerator[Any, None]:
+async def connected(access: Access, concurrency: int) -> aiohttp.ClientSession:
     """A session of aiohttp for requests to the bucket, by the proxy and with the certificates that botocore would use."""
     origin = access.address.origin
     verified = True if access.ca_bundle is None else await asyncio.to_thread(ssl.create_default_context, cafile=access.ca_bundle)
-    async with aiohttp.ClientSession(
+    return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=concurrency, ssl=verified),
         auto_decompress=False,  # a value is what is stored
         cookie_jar=aiohttp.DummyCookieJar(),
@@ -148,5 +159,4 @@ async def connected(access: Access, concurrency: int) -> AsyncGenerator[Any, Non
         proxy=get_environ_proxies(origin).get(urlsplit(origin).scheme),
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=20),
         read_bufsize=2**20,
-    ) as http:
-        yield http
+    )

@@ -101,22 +101,22 @@ def failure_of(status: int, reason: str | None, headers: Mapping[str, str], body
 
 
 def error_of(failure: Failure, key: str, where: str) -> StoreError:
-    """The error to raise for ``key`` of the store that ``where`` describes."""
+    """The error to raise for ``key``, in full, of the store that ``where`` describes."""
     status, code = failure.status, failure.code
     said = f"{where} answered {status}{f' {code}' if code else ''} for {key!r}"
     if status in {412, 304} or code == "PreconditionFailed":
-        return PreconditionFailedError(f"{key!r} is not what it was: read it again, change that, and write it", key=key)
+        return PreconditionFailedError(f"{key!r} is not what it was: read it again, change that, and write it")
     if code in _THROTTLED or status == 429 or (status == 503 and failure.retry_after is not None):
-        return ThrottledError(f"{said}: it asks to slow down", key=key, retry_after=failure.retry_after)
+        return ThrottledError(f"{said}: it asks to slow down", retry_after=failure.retry_after)
     if code in _TRANSIENT or status == 408 or (status >= 500 and status not in _FINAL and code != "NotImplemented"):
-        return TransientStoreError(said, key=key)
+        return TransientStoreError(said)
     hint = _HINTS.get(code) or _hint(status)
     if code == "RequestTimeTooSkewed" and failure.skew is not None:
         hint = f"{hint}: the server's is {failure.skew:+.0f} s from it"
     text = failure.text[:200].strip()
     if not text.isprintable() or _SECRETIVE.search(text):
         text = ""
-    return StoreError(": ".join(filter(None, (said, text, hint))), key=key)
+    return StoreError(": ".join(filter(None, (said, text, hint))))
 
 
 def _hint(status: int) -> str:
@@ -162,7 +162,8 @@ def known(error: Exception, key: str, where: str) -> StoreError | None:
         about, what = error.response.get("ResponseMetadata", {}), error.response.get("Error", {})
         failure = failure_of(int(about.get("HTTPStatusCode", 0)), None, about.get("HTTPHeaders", {}), b"")
         code, text = str(what.get("Code", "")), str(what.get("Message", ""))
-        return error_of(failure._replace(code="" if code.isdecimal() else code[:64], text=text), key, where)
+        failure = failure._replace(code="" if code.isdecimal() else code[:64], text=text)
+        return error_of(failure, key, where)
     if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientConnectorSSLError | botocore_errors.SSLError):
         return StoreError(f"{said}: the certificate of the server is not trusted; AWS_CA_BUNDLE names those that are", key=key)
     if isinstance(error, aiohttp.InvalidURL):

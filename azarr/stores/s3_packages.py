@@ -4,6 +4,7 @@ from __future__ import annotations
 
 try:
     import aiohttp
+    from aiobotocore.awsrequest import AioAWSResponse
     from aiobotocore.config import AioConfig
     from aiobotocore.session import AioSession
     from botocore import UNSIGNED as NO_SIGNATURES
@@ -17,6 +18,7 @@ except ImportError as error:
 __all__ = [
     "NO_SIGNATURES",
     "URL",
+    "AioAWSResponse",
     "AioConfig",
     "AioSession",
     "ResponseParserError",

@@ -9,19 +9,22 @@ import asyncio
 import hashlib
 import io
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+from typing import Any, NamedTuple, Self
 
 from azarr.errors import StoreError, TransientStoreError
 from azarr.stores.aws_signing import EMPTY, UNSIGNED, Credentials, Signer, quoted
 from azarr.stores.s3_account import Access, S3Account, connected, opened
 from azarr.stores.s3_failures import BODY_NBYTES, Failure, failure_of
-from azarr.stores.s3_packages import URL, aiohttp
+from azarr.stores.s3_packages import URL, AioAWSResponse, aiohttp
 from azarr.types import Buffer
 
 LARGE_NBYTES = 2**20
 """From here on, bodies are hashed in a thread, and sent in pieces."""
+
+PAGE_NBYTES = 64 * 2**20
+"""What an answer to a request of aiobotocore may have, in bytes; a thousand keys of the longest are a few MiB."""
 
 EXPIRED = frozenset({"ExpiredToken", "TokenRefreshRequired"})
 ELSEWHERE = frozenset({301, 307, 400})
@@ -36,19 +39,39 @@ class Answer(NamedTuple):
 
 
 class S3Requests:
-    """Makes requests on one event loop."""
+    """Makes requests for values of a bucket on one event loop, as long as an ``async with``; ``given`` is a session of aiobotocore."""
 
-    def __init__(self, account: S3Account, given: Any | None, concurrency: int, stack: AsyncExitStack) -> None:
-        self._account, self._given, self._concurrency, self._stack = account, given, concurrency, stack
+    def __init__(self, account: S3Account, given: Any | None, concurrency: int) -> None:
+        self._account, self._given, self._concurrency = account, given, concurrency
+        self._stack = AsyncExitStack()
         self._opening = asyncio.Lock()
         self._expired: Credentials | None = None
         self.access: Access
         self._http: Any
 
-    async def open(self) -> None:
-        """Look up where the bucket is, and who asks."""
-        self.access = await self._stack.enter_async_context(opened(self._account, None, self._given, self._concurrency))
-        self._http = await self._stack.enter_async_context(connected(self.access, self._concurrency))
+    async def __aenter__(self) -> Self:
+        async with self._stack as stack:
+            self.access = await self._opened(None, stack)
+            self._http = await stack.enter_async_context(await connected(self.access, self._concurrency))
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self._stack.aclose()
+
+    async def _opened(self, region: str | None, stack: AsyncExitStack) -> Access:
+        access = await opened(self._account, region, self._given, self._concurrency, stack)
+        access.client.meta.events.register("before-send.s3", self._sent_for_client)
+        return access
+
+    async def _sent_for_client(self, request: Any, **_: Any) -> Any:
+        """The answer to a request of aiobotocore, which itself would follow redirects to anywhere, and take its session token along."""
+        headers = {name: value.decode() if isinstance(value, bytes) else value for name, value in request.headers.items()}
+        url = URL(request.url, encoded=True)
+        async with self._http.request(request.method, url, headers=headers, data=request.body or None, allow_redirects=False) as response:
+            body = await _body_of(response, request.method, PAGE_NBYTES, lambda _: None)
+            told = {name.lower(): value for name, value in response.headers.items()}
+            return AioAWSResponse(str(url.origin()), response.status, told, _Body(body))
 
     async def send(
         self,
@@ -141,17 +164,17 @@ class S3Requests:
     async def _reopen(self, old: Access, region: str) -> bool:
         async with self._opening:
             if self.access is old:
-                self.access = await self._stack.enter_async_context(opened(self._account, region, self._given, self._concurrency))
+                self.access = await self._opened(region, self._stack)
         return True
 
 
-@asynccontextmanager
-async def requests_of(account: S3Account, given: Any | None, concurrency: int) -> AsyncGenerator[S3Requests, None]:
-    """Makes requests for values of the bucket, on the running loop."""
-    async with AsyncExitStack() as stack:
-        requests = S3Requests(account, given, concurrency, stack)
-        await requests.open()
-        yield requests
+class _Body(NamedTuple):
+    """What has been read, as aiobotocore reads it."""
+
+    body: bytes
+
+    async def read(self) -> bytes:
+        return self.body
 
 
 def _sha256(body: Buffer) -> str:

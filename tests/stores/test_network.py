@@ -15,7 +15,7 @@ from azarr.errors import PreconditionFailedError, StoreError, ThrottledError, Tr
 from azarr.retry import NO_RETRIES, RetryPolicy
 from azarr.stores.network import Condition, Fetched, Found, NetworkStore, Page, Tag
 from azarr.testing import StoreSuite
-from azarr.types import ByteRange, Suffix
+from azarr.types import ByteRange, Listing, Suffix
 
 
 class Server:
@@ -378,6 +378,29 @@ async def test_one_client_for_many_tasks(name):
     assert SERVERS[name].connections == 0
 
 
+async def test_a_server_that_lists_what_was_not_asked_for(store, server, monkeypatch):
+    """It must not be shown, and least of all erased."""
+    server.values = {"the/root/a": (b"", Tag(0)), "other": (b"", Tag(0))}
+
+    async def page(client, prefix, token, *, deep):
+        return Page(["the/root/a", "other"], ["the/root/p/", "q/"], None)
+
+    monkeypatch.setattr(store, "_page", page)
+    assert [key async for key in store.list_prefix()] == ["a"]
+    assert await store.list_dir() == Listing(("a",), ("p/",))
+    await store.erase_prefix("")
+    assert set(server.values) == {"other"}
+
+
+async def test_a_server_that_lists_the_same_part_again(store, monkeypatch):
+    async def page(client, prefix, token, *, deep):
+        return Page(["the/root/a"], [], "again")
+
+    monkeypatch.setattr(store, "_page", page)
+    with pytest.raises(StoreError, match="again and again"):
+        [key async for key in store.list_prefix()]
+
+
 async def test_a_closed_store_says_so(name):
     store = ObjectStore(name)
     await store.get("k")
@@ -436,6 +459,57 @@ def test_a_pickled_copy_connects_anew(name):
     copy = pickle.loads(asyncio.run(main()))
     assert (copy.root, copy.traffic.concurrency, copy.traffic.policy.attempts, copy.read_only) == ("r/", 5, 3, True)
     assert asyncio.run(copy.get("k")) is None
+
+
+class Client:
+    """One that complains when it is garbage and was not closed, as those of libraries do."""
+
+    complaints = 0
+
+    def __init__(self, server):
+        self.server, self.closed = server, False
+        self.myself = self
+
+    def __getattr__(self, name):
+        return getattr(self.server, name)
+
+    def __del__(self):
+        Client.complaints += not self.closed
+
+
+class Opened:
+    def __init__(self, server):
+        self.client = Client(server)
+
+    async def __aenter__(self):
+        self.client.server.connections += 1
+        return self.client
+
+    async def __aexit__(self, *_):
+        await asyncio.sleep(0)
+        self.client.server.connections -= 1
+        self.client.closed = True
+
+
+class RecordedStore(ObjectStore):
+    def _connect(self):
+        return Opened(SERVERS.setdefault(self.name, Server()))
+
+
+@pytest.mark.parametrize("collected", [True, False])
+def test_nobody_complains_when_a_store_is_forgotten(name, collected, caplog):
+    async def main():
+        await RecordedStore(name).get("k")
+        if collected:
+            gc.collect()
+            for _ in range(5):
+                await asyncio.sleep(0)
+            assert SERVERS[name].connections == 0
+
+    Client.complaints = 0
+    asyncio.run(main())
+    gc.collect()
+    assert (Client.complaints, SERVERS[name].connections, caplog.messages) == (0, 0, [])
 
 
 def test_nothing_is_left_when_a_store_is_forgotten(name):
