@@ -22,6 +22,7 @@ from azarr.stores import (
 )
 from azarr.stores.cache_index import ENTRY_NBYTES
 from azarr.stores.caching import lasts
+from azarr.stores.http import HTTPStore
 from azarr.testing import StoreSuite
 from azarr.testing.values import PARTS, VALUE, collect, fill, read
 from azarr.types import ByteRange, Suffix
@@ -479,6 +480,11 @@ async def test_closes_the_store_and_the_cache():
     async with CachingStore(inner, cache):
         assert inner.closed == cache.closed == 0
     assert inner.closed == cache.closed == 1
+
+
+def test_stores_that_are_only_read_tell_versions_as_well():
+    store = CachingStore(HTTPStore("https://localhost/data.zarr"), validate="etag")
+    assert not isinstance(store, WritableStore)
 
 
 def test_says_what_it_is():
