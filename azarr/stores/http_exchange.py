@@ -65,25 +65,56 @@ def is_nothing(request: Request) -> bool:
     return request.nbytes == 0 if isinstance(request, Suffix) else request is not None and request.start == request.stop
 
 
-async def body_of(response: aiohttp.ClientResponse, request: Request, attempt: Attempt) -> Buffer:
+async def body_of(response: aiohttp.ClientResponse, request: Request, attempt: Attempt, *, stored_encoded: bool = False) -> Buffer:
     """What ``request`` asks for, from a response with the status 200 or 206.
 
-    ``TransientStoreError`` where it is shorter than the server has said, or another part. Where the server has ignored the range, the
-    part is cut out of the whole value; ``StoreError`` if more than ``IGNORED_RANGE_NBYTES`` would have to be read in vain for it.
+    ``TransientStoreError`` where it is shorter than the server has said, or another part; ``StoreError`` where it is longer than what was
+    asked for. Where the server has ignored the range, the part is cut out of the whole value; ``StoreError`` if more than
+    ``IGNORED_RANGE_NBYTES`` would have to be read in vain for it. With ``stored_encoded`` a ``Content-Encoding`` says how the value is
+    stored, and not how it is sent.
     """
-    if response.headers.get("Content-Encoding", "identity") != "identity":
+    if not stored_encoded and response.headers.get("Content-Encoding", "identity") != "identity":
         raise StoreError("the server sends the value encoded, though it was asked for as it is stored")
     nbytes = response.content_length
     if request is not None and response.status == 200:
         return await _cut(response, request, attempt, nbytes)
     if nbytes is not None and (request is None or (isinstance(request, ByteRange) and request.stop is None)):
         attempt.expect(nbytes)
-    body = await response.read()
-    if nbytes is not None and len(body) != nbytes:
-        raise TransientStoreError(f"{len(body)} bytes have arrived where the server has announced {nbytes}")
+    body = await whole_body(response, nbytes_asked(request))
     if response.status == 206 and not _is_part(response.headers.get("Content-Range", ""), request, len(body)):
         raise TransientStoreError("the server has answered with another range than it was asked for")
     return body
+
+
+async def whole_body(response: aiohttp.ClientResponse, most: int | None = None) -> bytes:
+    """All of the body: ``TransientStoreError`` where that is less than the server has said, ``StoreError`` beyond ``most`` bytes."""
+    nbytes = response.content_length
+    if most is not None and nbytes is not None and nbytes > most:
+        response.close()
+        raise _too_long(most)
+    if most is None or nbytes is not None:
+        body = await response.read()
+        if nbytes is not None and len(body) != nbytes:
+            raise TransientStoreError(f"{len(body)} bytes have arrived where the server has announced {nbytes}")
+        return body
+    pieces = bytearray()
+    async for piece in response.content.iter_any():
+        pieces += piece
+        if len(pieces) > most:
+            response.close()
+            raise _too_long(most)
+    return bytes(pieces)
+
+
+def nbytes_asked(request: Request) -> int | None:
+    """How many bytes were asked for; ``None`` for all that there are."""
+    if isinstance(request, Suffix):
+        return request.nbytes
+    return None if request is None or request.stop is None else request.stop - request.start
+
+
+def _too_long(most: int) -> StoreError:
+    return StoreError(f"the server sends more than the {most} bytes that were asked for")
 
 
 def _is_part(content_range: str, request: Request, nbytes: int) -> bool:

@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 from azarr.errors import PreconditionFailedError, StoreError, TransientStoreError
 from azarr.retry import RetryPolicy
 from azarr.stores.base import Request, Version, check_key
-from azarr.stores.http_ranges import most_of, part_of, range_of
+from azarr.stores.http_exchange import Response, body_of, drain, is_nothing, range_headers
 from azarr.stores.network import MARKS, Condition, Fetched, Found, NetworkStore, Page, Tag, new_mark
 from azarr.stores.s3_account import AddressingStyle, S3Account
 from azarr.stores.s3_failures import ABSENT, Failure, error_of, known
@@ -108,22 +108,18 @@ class S3Store(NetworkStore[S3Requests]):
     # One attempt at each request
 
     async def _get(self, client: S3Requests, key: str, request: Request, attempt: Attempt, *, tagged: bool) -> Fetched | None:
-        if request is None:
-            answer = await client.send("GET", key, self._asking, expect=attempt.expect)
-        elif (span := range_of(request)) is None:  # of no bytes
+        if is_nothing(request):
             found = await self._find(client, key)
             return None if found is None else Fetched(b"", found.tag)
-        else:
-            asking = {**self._asking, "range": span}
-            answer = await client.send("GET", key, asking, most=lambda status: most_of(request, partial=status == 206))
+        asking = self._asking if request is None else {**self._asking, "range": range_headers(request)["Range"]}
+        answer = await client.send("GET", key, asking, read=lambda response: body_of(response, request, attempt, stored_encoded=True))
         if isinstance(answer, Failure):
             if is_absence(answer):
                 return None
             if answer.status == 416 and request is not None:
                 return await self._beyond(client, key, request, tagged=tagged)
             raise error_of(answer, key, repr(self))
-        part = part_of(answer.body, request, answer.headers.get("content-range"), partial=answer.status == 206)
-        return Fetched(part, tag_of(answer, key) if tagged else None)
+        return Fetched(answer.body, tag_of(answer, key) if tagged else None)
 
     async def _beyond(self, client: S3Requests, key: str, request: Request, *, tagged: bool) -> Fetched | None:
         """The answer to a request for bytes that a value does not have."""
@@ -137,7 +133,7 @@ class S3Store(NetworkStore[S3Requests]):
         return Fetched(b"", found.tag)
 
     async def _find(self, client: S3Requests, key: str) -> Found | None:
-        answer = await client.send("HEAD", key, self._asking)
+        answer = await client.send("HEAD", key, self._asking, read=unread)
         if isinstance(answer, Answer):
             nbytes = answer.headers.get("content-length", "")
             if not nbytes.isdecimal():
@@ -146,9 +142,7 @@ class S3Store(NetworkStore[S3Requests]):
         if answer.status != 404:
             raise error_of(answer, key, repr(self))
         # without a body that says so it need not be the key that is absent
-        answer = await client.send(
-            "GET", key, {**self._asking, "range": "bytes=0-0"}, most=lambda status: 1 if status == 206 else WHOLE_NBYTES
-        )
+        answer = await client.send("GET", key, {**self._asking, "range": "bytes=0-0"}, read=unread)
         if isinstance(answer, Answer) or answer.status == 416:
             raise TransientStoreError(f"{key!r} came to be while it was looked for")
         if is_absence(answer):
@@ -302,6 +296,12 @@ def tag_of(answer: Answer, key: str) -> Tag:
         raise StoreError(f"the server sent no ETag with {key!r}, by which changes are seen: conditional=False does without")
     marks = answer.headers.get(MARKS_HEADER, "").replace(" ", "").split(",")
     return Tag(name, tuple(mark for mark in marks[:MARKS] if 0 < len(mark) <= 32))
+
+
+async def unread(response: Response) -> bytes:
+    """Nothing of the body, which there may be."""
+    await drain(response)
+    return b""
 
 
 def flat(value: Buffer) -> Buffer:

@@ -9,12 +9,13 @@ import asyncio
 import hashlib
 import io
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, TypeAlias
 
-from azarr.errors import StoreError, TransientStoreError
+from azarr.errors import TransientStoreError
 from azarr.stores.aws_signing import EMPTY, UNSIGNED, Credentials, Signer, quoted
+from azarr.stores.http_exchange import whole_body
 from azarr.stores.s3_account import Access, S3Account, connected, opened
 from azarr.stores.s3_failures import BODY_NBYTES, Failure, failure_of
 from azarr.stores.s3_packages import URL, AioAWSResponse, aiohttp
@@ -30,12 +31,16 @@ EXPIRED = frozenset({"ExpiredToken", "TokenRefreshRequired"})
 ELSEWHERE = frozenset({301, 307, 400})
 
 
+Read: TypeAlias = Callable[[aiohttp.ClientResponse], Awaitable[Buffer]]
+"""Reads the body of a response."""
+
+
 class Answer(NamedTuple):
     """A success: the ``body`` is complete."""
 
     status: int
     headers: Mapping[str, str]
-    body: bytes
+    body: Buffer
 
 
 class S3Requests:
@@ -69,7 +74,8 @@ class S3Requests:
         headers = {name: value.decode() if isinstance(value, bytes) else value for name, value in request.headers.items()}
         url = URL(request.url, encoded=True)
         async with self._http.request(request.method, url, headers=headers, data=request.body or None, allow_redirects=False) as response:
-            body = await _body_of(response, request.method, PAGE_NBYTES, lambda _: None)
+            expect_length(response)
+            body = await whole_body(response, PAGE_NBYTES)
             told = {name.lower(): value for name, value in response.headers.items()}
             return AioAWSResponse(str(url.origin()), response.status, told, _Body(body))
 
@@ -82,8 +88,7 @@ class S3Requests:
         query: str = "",
         *,
         once: bool = False,
-        most: Callable[[int], int | None] = lambda _: None,
-        expect: Callable[[int], None] = lambda _: None,
+        read: Read = whole_body,
     ) -> Answer | Failure:
         """The answer to a request; where the bucket turns out to be in another region, or credentials to have expired, the second one.
 
@@ -94,15 +99,14 @@ class S3Requests:
             body: What is sent.
             query: As it is sent.
             once: Never send it a second time on a fresh connection where the old one broke.
-            most: How many bytes the body of an answer with such a status may have; ``None`` for any number.
-            expect: Told the size of the body when it is known.
+            read: Takes the body of a success.
 
         """
         payload = await self._hash_of(body)
         for _ in range(3):
             access = self.access
             signer = await access.signer()
-            answer = await self._sent(access, signer, method, key, headers, body, query, payload, once=once, most=most, expect=expect)
+            answer = await self._sent(access, signer, method, key, headers, body, query, payload, once=once, read=read)
             if isinstance(answer, Answer) or not await self._is_mended(access, signer, answer):
                 break
         return answer
@@ -119,8 +123,7 @@ class S3Requests:
         payload: str,
         *,
         once: bool,
-        most: Callable[[int], int | None],
-        expect: Callable[[int], None],
+        read: Read,
     ) -> Answer | Failure:
         address = access.address
         path = address.path + quoted(key)
@@ -135,7 +138,8 @@ class S3Requests:
             ) as response:
                 if response.status >= 300:
                     return failure_of(response.status, response.reason, response.headers, await _start_of(response))
-                return Answer(response.status, response.headers, await _body_of(response, method, most(response.status), expect))
+                expect_length(response)
+                return Answer(response.status, response.headers, await read(response))
         except aiohttp.ClientResponseError as error:  # which has the request in it, and so the signature
             raise TransientStoreError(f"the answer for {key!r} is no HTTP: {error.message:.100}") from None
 
@@ -203,35 +207,12 @@ async def _start_of(response: Any) -> bytes:
     return bytes(body)
 
 
-async def _body_of(response: Any, method: str, most: int | None, expect: Callable[[int], None]) -> bytes:
-    """All of the body; ``TransientStoreError`` where it is not all that the server has said."""
-    if method == "HEAD":
-        return b""
-    nbytes: int | None = response.content_length
-    if nbytes is not None:
-        if most is not None and nbytes > most:
-            response.close()
-            raise _too_much(most)
-        if nbytes > LARGE_NBYTES:
-            expect(nbytes)
-        whole: bytes = await response.read()
-        if len(whole) != nbytes:
-            raise TransientStoreError(f"the server said {nbytes} bytes and sent {len(whole)}")
-        return whole
-    if "chunked" not in response.headers.get("transfer-encoding", ""):
-        if response.status == 204:
-            return b""
+def expect_length(response: aiohttp.ClientResponse) -> None:
+    """Raise ``TransientStoreError`` where nobody could know whether all of the body has come; S3 always says how long it is."""
+    if (
+        response.content_length is None
+        and response.status != 204
+        and response.method != "HEAD"
+        and "chunked" not in response.headers.get("transfer-encoding", "")
+    ):
         raise TransientStoreError("the server did not say how many bytes it would send, so that nobody knows whether all have come")
-    body = bytearray()
-    async for piece in response.content.iter_any():
-        body += piece
-        if most is not None and len(body) > most:
-            response.close()
-            raise _too_much(most)
-    return bytes(body)
-
-
-def _too_much(most: int) -> StoreError:
-    return StoreError(
-        f"the server sends more than the {most} bytes that it may have: it does not know ranges, without which large values are not read"
-    )
