@@ -16,7 +16,6 @@ from azarr.errors import StoreError, TransientStoreError
 from azarr.retry import RetryPolicy
 from azarr.stores.base import Request
 from azarr.stores.http_exchange import (
-    IDENTITY,
     Response,
     Session,
     ask,
@@ -124,11 +123,11 @@ class HTTPStore(NetworkReader[Session]):
         if isinstance(request, Suffix) and found.nbytes:  # some servers know no suffixes, or none that are longer than the value
             return await self._get(client, key, ByteRange(max(0, found.nbytes - request.nbytes), found.nbytes), attempt, tagged=tagged)
         if isinstance(request, ByteRange) and request.start < found.nbytes:
-            raise TransientStoreError(f"the server denies bytes that {key!r} in {self!r} has", key=key)
+            raise TransientStoreError(f"the server denies bytes that {key!r} in {self!r} has")
         return Fetched(b"", found.tag)
 
     async def _find(self, client: Session, key: str) -> Found | None:
-        response = await self._asked(client, "HEAD", key, IDENTITY)
+        response = await self._asked(client, "HEAD", key, {})
         if response is None:
             return None
         async with response:
@@ -148,7 +147,7 @@ class HTTPStore(NetworkReader[Session]):
             elif response.status == 416:
                 size = 0
         if size is None:
-            raise StoreError(f"the server does not tell how large {key!r} in {self!r} is", key=key)
+            raise StoreError(f"the server does not tell how large {key!r} in {self!r} is")
         return Found(size, tag)
 
     async def _asked(self, client: Session, method: str, key: str, headers: Mapping[str, str]) -> Response | None:
@@ -156,7 +155,7 @@ class HTTPStore(NetworkReader[Session]):
         url = URL(f"{self._base}{quote(key)}{self._query}", encoded=True)
         own = self._headers
         for _ in range(self._redirects + 1):
-            response = await ask(client, method, url, f"{method} of {key!r} in {self!r}", key, headers={**own, **headers})
+            response = await ask(client, method, url, f"{method} of {key!r} in {self!r}", headers={**own, **headers})
             status = response.status
             if status in {200, 206, 416} or (method == "HEAD" and status in {405, 501}):
                 return response
@@ -165,12 +164,12 @@ class HTTPStore(NetworkReader[Session]):
             if status not in REDIRECTS:
                 if status in self._missing:
                     return None
-                raise failure_of(status, response.headers, f"{method} of {key!r} in {self!r}", key)
+                raise failure_of(status, response.headers, f"{method} of {key!r} in {self!r}")
             there = self._target(url, response, key)
             if not _same_server(url, there):
                 own = {}
             url = there
-        raise StoreError(f"{method} of {key!r} in {self!r} was redirected more than {self._redirects} times", key=key)
+        raise StoreError(f"{method} of {key!r} in {self!r} was redirected more than {self._redirects} times")
 
     def _target(self, url: URL, response: Response, key: str) -> URL:
         """Where a redirect leads; ``StoreError`` where one should not go."""
@@ -182,13 +181,13 @@ class HTTPStore(NetworkReader[Session]):
         except (KeyError, ValueError):
             host = None
         if host is None or there.scheme not in {"http", "https"} or (url.scheme, there.scheme) == ("https", "http"):
-            raise StoreError(f"{key!r} in {self!r} is redirected to nowhere, or to where everybody could listen", key=key)
+            raise StoreError(f"{key!r} in {self!r} is redirected to nowhere, or to where everybody could listen")
         if (there.host, there.raw_path) == (url.host, f"{url.raw_path}/"):
-            raise StoreError(f"{key!r} in {self!r} is a folder of the server, and no value", key=key)
+            raise StoreError(f"{key!r} in {self!r} is a folder of the server, and no value")
         return there
 
     def _classified(self, error: Exception, key: str) -> Exception | None:
-        return failed(error, f"the request for {key!r} in {self!r}", key)
+        return failed(error, f"the request for {key!r} in {self!r}")
 
 
 def _basic(user: str, password: str) -> str:

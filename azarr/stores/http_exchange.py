@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -22,11 +23,11 @@ except ImportError as error:
 CONNECT_SECONDS: Final = 10.0
 """Seconds for a connection to be made: less than an attempt has, so that another address is tried in time."""
 
-IDENTITY: Final = {"Accept-Encoding": "identity"}
-"""Values are wanted as they are stored: ranges are of what is stored, too."""
-
 DRAINED_NBYTES: Final = 64 * 2**10
 """What is read of a body that nobody wants, so that its connection can be used again; a larger one is closed instead."""
+
+LARGE_NBYTES: Final = 2**20
+"""What is sent at once at most."""
 
 IGNORED_RANGE_NBYTES: Final = 64 * 2**20
 """What is read in vain at most where a server ignores ranges and sends whole values."""
@@ -44,6 +45,8 @@ def open_session(concurrency: int, *, trust_env: bool = False, resends: bool = T
         connector=aiohttp.TCPConnector(limit=concurrency),
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
+        # values are wanted as they are stored: ranges are of what is stored, too
+        headers={"Accept-Encoding": "identity"},
         trust_env=trust_env,
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
     )
@@ -54,10 +57,10 @@ def open_session(concurrency: int, *, trust_env: bool = False, resends: bool = T
 def range_headers(request: Request) -> dict[str, str]:
     """The headers that ask for the part; ``is_nothing`` parts cannot be asked for."""
     if request is None:
-        return IDENTITY
+        return {}
     if isinstance(request, Suffix):
-        return {**IDENTITY, "Range": f"bytes=-{request.nbytes}"}
-    return {**IDENTITY, "Range": f"bytes={request.start}-{'' if request.stop is None else request.stop - 1}"}
+        return {"Range": f"bytes=-{request.nbytes}"}
+    return {"Range": f"bytes={request.start}-{'' if request.stop is None else request.stop - 1}"}
 
 
 def is_nothing(request: Request) -> bool:
@@ -121,7 +124,7 @@ def _is_part(content_range: str, request: Request, nbytes: int) -> bool:
     """Whether ``nbytes`` bytes with this ``Content-Range`` are what was asked for."""
     found = _CONTENT_RANGE.fullmatch(content_range)
     if found is None or request is None:
-        return False
+        return nbytes == 0 and request is not None and content_range.endswith("/0")  # of an empty value, which is right after all
     first, last = int(found[1]), int(found[2])
     if last - first + 1 != nbytes:
         return False
@@ -181,26 +184,37 @@ def size_behind(content_range: str | None) -> int | None:
     return None if none is None else int(none[1])
 
 
+def payload_of(content: Buffer) -> Buffer | io.BytesIO:
+    """The body of a request: in pieces where it is large, so that the loop has time for others."""
+    return io.BytesIO(content) if len(content) > LARGE_NBYTES else content
+
+
 async def drain(response: aiohttp.ClientResponse) -> None:
     """Make the connection free again: by reading the body where it is small, or by closing it."""
-    left = DRAINED_NBYTES
+    await read_little(response)
+
+
+async def read_little(response: aiohttp.ClientResponse) -> bytes:
+    """The body, or the beginning of one that is large, which is then not waited for."""
+    body = bytearray()
     async for piece in response.content.iter_any():
-        left -= len(piece)
-        if left < 0:
+        body += piece
+        if len(body) > DRAINED_NBYTES:
             response.close()
-            return
+            break
     response.release()
+    return bytes(body)
 
 
-def failure_of(status: int, headers: Mapping[str, str], what: str, key: str) -> StoreError:
+def failure_of(status: int, headers: Mapping[str, str], what: str) -> StoreError:
     """What a status that is no success means; ``what`` was asked for. Nothing of the body is shown: servers put secrets there."""
     if status in {429, 503}:
-        return ThrottledError(f"{what}: the server asks to slow down ({status})", key=key, retry_after=retry_after(headers))
+        return ThrottledError(f"{what}: the server asks to slow down ({status})", retry_after=retry_after(headers))
     if status in {408, 425} or (status >= 500 and status not in {501, 505}):
-        return TransientStoreError(f"{what}: the server failed ({status})", key=key)
+        return TransientStoreError(f"{what}: the server failed ({status})")
     if status in {401, 403, 407}:
-        return StoreError(f"{what} was refused ({status}): look at the credentials and at what they allow", key=key)
-    return StoreError(f"{what}: the server answered {status}", key=key)
+        return StoreError(f"{what} was refused ({status}): look at the credentials and at what they allow")
+    return StoreError(f"{what}: the server answered {status}")
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
@@ -215,7 +229,7 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     return max(0.0, (when.replace(tzinfo=when.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
 
 
-def failed(error: Exception, what: str, key: str) -> StoreError | None:
+def failed(error: Exception, what: str) -> StoreError | None:
     """What an exception of aiohttp means; ``None`` for any other.
 
     Only its type is told, and what it says of hosts and sockets: aiohttp's messages show URLs, in which there may be tokens. Therefore
@@ -225,19 +239,19 @@ def failed(error: Exception, what: str, key: str) -> StoreError | None:
         return None
     why = str(error) if isinstance(error, aiohttp.ClientConnectorError) else type(error).__name__
     if isinstance(error, aiohttp.ClientSSLError):
-        return StoreError(f"{what} failed, as the server cannot prove who it is: {why}", key=key)
+        return StoreError(f"{what} failed, as the server cannot prove who it is: {why}")
     if isinstance(error, aiohttp.InvalidURL | aiohttp.NonHttpUrlClientError):
-        return StoreError(f"{what} failed, as its URL makes no sense ({why})", key=key)
-    return TransientStoreError(f"{what} failed ({why})", key=key)
+        return StoreError(f"{what} failed, as its URL makes no sense ({why})")
+    return TransientStoreError(f"{what} failed ({why})")
 
 
 Session = aiohttp.ClientSession
 Response = aiohttp.ClientResponse
 
 
-async def ask(session: Session, method: str, url: Any, what: str, key: str, **options: Any) -> Response:
+async def ask(session: Session, method: str, url: Any, what: str, **options: Any) -> Response:
     """The response to one request, whatever its status is; ``StoreError`` where there is none. Redirects are not followed."""
     try:
         return await session.request(method, url, allow_redirects=False, **options)
     except aiohttp.ClientError as error:
-        raise failed(error, what, key) or error from None
+        raise failed(error, what) or error from None

@@ -195,10 +195,9 @@ class NetworkReader(ReadableStore, StampingStore, Generic[ClientT]):
 
     def _known(self, error: Exception, key: str) -> Exception:
         """``error`` as one of azarr's, where it says something about the store rather than about a program."""
-        if isinstance(error, StoreError):
-            error.key = error.key or key
-            return error
-        classified = self._classified(error, key)
+        classified = error if isinstance(error, StoreError) else self._classified(error, key)
+        if isinstance(classified, StoreError):
+            classified.key = classified.key or key
         if classified is not None:
             return classified
         if isinstance(error, OSError | EOFError):  # TimeoutError is an OSError

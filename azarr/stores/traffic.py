@@ -115,10 +115,17 @@ class Traffic:
                 raise
             except TimeoutError as error:
                 raise TransientStoreError(f"no answer after {lane.now() - begun:.1f} s") from error
+            except StoreError as error:
+                if not is_worth_retrying(error):
+                    self._answered(lane)  # a refusal is an answer, too: conditional writes in a race have many
+                raise
+        self._answered(lane)
+        return answer
+
+    def _answered(self, lane: Lane) -> None:
         lane.pace.succeeded()
         if self._budget < self.policy.budget:
             self._budget += 1
-        return answer
 
     async def _again(
         self,

@@ -172,6 +172,15 @@ async def test_ranges_of_values_whose_size_is_not_told(store, server, reply):
         assert await store.get("k", request) == b"abcd"
 
 
+async def test_parts_of_empty_values_that_servers_make_up(store, server, reply):
+    for request in (ByteRange(0, 7), Suffix(4)):
+        server.script = [reply(206, b"", Content_Range="bytes 0--1/0")]
+        assert await store.get("k", request) == b""
+        server.script = [reply(206, b"", Content_Range="bytes 0--1/10")]
+        with pytest.raises(TransientStoreError, match="another range"):
+            await store.get("k", request)
+
+
 async def test_a_part_where_the_whole_was_asked_for(store, server, reply):
     server.script = [reply(206, b"abcd", Content_Range="bytes 0-3/8")]
     with pytest.raises(TransientStoreError, match="another range"):

@@ -306,6 +306,22 @@ async def test_what_others_named_badly_is_left_out(store, server):
     assert (await store.list_dir()).keys == ("good",)
 
 
+async def test_what_was_not_asked_for_is_left_alone(store, server):
+    await store.set("a/k", b"")
+    others = ("the/rootless", "elsewhere/x", "the/root/b/k")
+    for key in others:
+        server.values[key] = b"", Tag(0)
+
+    async def page(client, prefix, token, *, deep):
+        return Page(list(server.values), ["the/root/a/c/", "else/"], None)
+
+    store._page = page
+    assert [key async for key in store.list_prefix("a/")] == ["a/k"]
+    assert await store.list_dir("a/") == Listing(("a/k",), ("a/c/",))
+    await store.erase_prefix("a/")
+    assert set(server.values) == set(others)
+
+
 # --- clients and loops
 
 

@@ -116,6 +116,24 @@ def test_a_fifth_of_failures_never_uses_up_the_budget(run_virtual):
     assert traffic.stats.retries > 1000
 
 
+def test_refusals_are_answers(run_virtual):
+    """Of many writers in a race all but one are refused: that must not use up what failures may cost."""
+    traffic, chance = Traffic(RetryPolicy(attempts=50)), random.Random(7)
+
+    async def attempt(_):
+        if chance.random() < 0.2:
+            raise TransientStoreError("so it goes")
+        raise PreconditionFailedError("somebody was faster")
+
+    async def main():
+        for _ in range(200):
+            answers = await asyncio.gather(*(traffic.run("set_if", "k", attempt) for _ in range(32)), return_exceptions=True)
+            assert {type(answer) for answer in answers} == {PreconditionFailedError}
+
+    run_virtual(main)
+    assert traffic.stats.retries > 1000
+
+
 def test_no_more_requests_at_once_than_allowed(run_virtual):
     traffic, running, most = Traffic(RetryPolicy(), concurrency=3), 0, 0
 
