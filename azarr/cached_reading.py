@@ -21,7 +21,7 @@ from azarr.chunk_sources import RUN_NBYTES, Batch, ChunkSource, run_length
 from azarr.engine import Engine
 from azarr.observing import chunk_reads, telling
 from azarr.projections import AnyRun, Projection
-from azarr.reading import REQUEST_NBYTES, located
+from azarr.reading import REQUEST_NBYTES
 from azarr.selection import AnySelection
 from azarr.telemetry import CacheEvent, ReadEvent
 from azarr.types import Array, Buffer, Coords, element_nbytes
@@ -229,6 +229,6 @@ def load_one(loading: Loading, number: int, own: Load) -> Found:
 
 def decoded(source: ChunkSource, coords: Coords, encoded: Buffer) -> CachedChunk:
     """The whole chunk, in memory of its own."""
-    data = located(partial(decode_own, source.pipeline_of(coords)), encoded, coords)
+    data = decode_own(source.pipeline_of(coords), encoded, coords)
     data.flags.writeable = False
     return CachedChunk(data, len(encoded))

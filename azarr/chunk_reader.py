@@ -7,7 +7,6 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any, NamedTuple, TypeAlias, cast
 
 import numpy as np
@@ -17,7 +16,7 @@ from azarr.cache_contents import CachedChunk
 from azarr.chunk_sources import Batch, ChunkSource
 from azarr.codecs.pipeline import CodecPipeline
 from azarr.engine import Engine
-from azarr.errors import StreamTimeoutError
+from azarr.errors import CodecError, StreamTimeoutError
 from azarr.observing import chunk_reads
 from azarr.projections import AnyRun, Projection
 from azarr.reading import located
@@ -90,7 +89,7 @@ class ChunkReader:
 
     ``tolerant``: a chunk that fails costs its neighbours nothing; else a batch ends with its first failure. ``missing``: chunks that are
     not stored are wanted as fill value. ``detailed``: chunks have an ``info``. ``function`` is applied to the data of every chunk.
-    ``timeout`` is in seconds. ``through`` fetches chunks instead of the source, from a cache.
+    ``timeout`` is in seconds. ``through`` fetches chunks instead of the source, from a cache. ``plain`` says what ``is_plain`` does.
     """
 
     source: ChunkSource
@@ -102,6 +101,7 @@ class ChunkReader:
     function: Callable[[Any], Any] | None = None
     timeout: float | None = None
     through: Callable[[Batch], Awaitable[list[Encoded | Failure]]] | None = None
+    plain: bool = False
 
     def read(self, batch: Batch) -> list[Outcome]:
         """Fetch and decode; for workers, on a blocking store."""
@@ -130,6 +130,8 @@ class ChunkReader:
             if run.length == 1:
                 return [Failure(run.coords, error)]
         try:
+            if len(found) == run.length and (self.tolerant or Failure not in map(type, found.values())):
+                return [found[number] for number in range(run.length)]
             for number in range(run.length):
                 outcomes += [found[number]] if number in found else self._read_run(run.single(number))
                 if self._failed(outcomes):
@@ -216,7 +218,8 @@ class ChunkReader:
             return None
         begun = time.perf_counter()
         try:
-            chunk = decode_chunk(self.source.pipeline_of(place.coords), self.selection, place, encoded)
+            data = decode_data(self.source.pipeline_of(place.coords), place, encoded)
+            chunk = Chunk(place.coords, place.out, data) if self.plain else arranged(self.selection, place, data)
             seconds += time.perf_counter() - begun
             if self.function is not None:
                 chunk = replace(chunk, data=self.function(chunk.data))
@@ -238,17 +241,25 @@ def late(timeout: float | None, coords: Coords) -> StreamTimeoutError:
     return StreamTimeoutError(f"the chunk was not there after {timeout} s; see the stream's timeout", coords=coords)
 
 
-def decode_chunk(pipeline: CodecPipeline, selection: AnySelection, place: Projection, encoded: Encoded) -> Chunk:
-    """What is selected of one chunk."""
+def decode_data(pipeline: CodecPipeline, place: Projection, encoded: Encoded) -> Array:
+    """The data that are selected of one chunk, with every axis of the array and forwards."""
     spec = pipeline.spec
     if encoded is None:
-        data = np.full(selected_shape(place, spec.shape), spec.fill, spec.dtype)
-    elif isinstance(encoded, CachedChunk):
-        data = encoded.data[place.chunk or ...].astype(spec.dtype, order="C")
-    elif place.full:
-        data = located(partial(decode_own, pipeline), encoded, place.coords)
-    else:
-        data = located(pipeline.decode_scratch, encoded, place.coords)[place.chunk or ...].astype(spec.dtype, order="C")
+        return np.full(selected_shape(place, spec.shape), spec.fill, spec.dtype)
+    if isinstance(encoded, CachedChunk):
+        return encoded.data[place.chunk or ...].astype(spec.dtype, order="C")
+    if place.full:
+        return decode_own(pipeline, encoded, place.coords)
+    return located(pipeline.decode_scratch, encoded, place.coords)[place.chunk or ...].astype(spec.dtype, order="C")
+
+
+def is_plain(selection: AnySelection) -> bool:
+    """Whether chunks are handed out as they are read: with every axis of the array and forwards."""
+    return isinstance(selection, Selection) and not selection.dropped and not selection.reversed
+
+
+def arranged(selection: AnySelection, place: Projection, data: Array) -> Chunk:
+    """A chunk with its data as the view has them."""
     if isinstance(selection, PointSelection):
         if not selection.shape:
             return Chunk(place.coords, (), data.reshape(()))
@@ -282,8 +293,12 @@ def turned(region: tuple[Part, ...], data: Array, selection: Selection) -> tuple
     return tuple(parts), data
 
 
-def decode_own(pipeline: CodecPipeline, data: Buffer) -> Array:
-    """The chunk in memory of its own, which its receiver may keep and change."""
+def decode_own(pipeline: CodecPipeline, data: Buffer, coords: Coords) -> Array:
+    """The chunk in memory of its own, which its receiver may keep and change; an error says which chunk it is about."""
     chunk = np.empty(pipeline.spec.shape, pipeline.spec.dtype)
-    pipeline.decode_into(data, chunk)
+    try:
+        pipeline.decode_into(data, chunk)
+    except CodecError as error:
+        error.coords = error.coords or coords
+        raise
     return chunk

@@ -75,7 +75,21 @@ class Run(NamedTuple):
         if not self.parts:
             return iter([join(())])
         lead, tail = self.sides[: self.axis], self.sides[self.axis + 1 :]
-        return (join((*lead, part, *tail)) for part in self.parts)
+        if any(type(each.chunk) is not slice for each in (*lead, *tail, *self.parts)):
+            return (join((*lead, part, *tail)) for part in self.parts)
+        # as ``join`` does it; what the chunks have in common is put together once
+        before, after = ([tuple(getattr(each, name) for each in side) for name in ("place", "chunk", "out")] for side in (lead, tail))
+        covers, full = all(each.covers for each in (*lead, *tail)), all(each.full for each in (*lead, *tail))
+        return (
+            Projection(
+                (*before[0], part.place, *after[0]),
+                (*before[1], part.chunk, *after[1]),
+                (*before[2], part.out, *after[2]),
+                covers and part.covers,
+                full and part.full,
+            )
+            for part in self.parts
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,7 +315,7 @@ def join(axes: tuple[AxisProjection, ...]) -> Projection:
     if not axes:
         return Projection((), (), (), covers=True, full=True)
     coords, chunk, out, covers, full, _ = zip(*axes, strict=True)
-    if any(type(part) is not slice for part in chunk):  # NumPy would take several arrays for the coordinates of points
+    if set(map(type, chunk)) != {slice}:  # NumPy would take several arrays for the coordinates of points
         chunk, out = np.ix_(*map(spelled_out, chunk)), np.ix_(*map(spelled_out, out))
     return Projection(coords, chunk, out, all(covers), all(full))
 

@@ -14,7 +14,7 @@ from itertools import chain
 from typing import Any, TypeAlias, TypedDict, cast
 
 from azarr.cached_reading import fetcher
-from azarr.chunk_reader import Chunk, ChunkReader, Failure, Outcome
+from azarr.chunk_reader import Chunk, ChunkReader, Failure, Outcome, is_plain
 from azarr.chunk_sources import Batch, ChunkSource, Extent, stored_units
 from azarr.engine import Engine
 from azarr.errors import SelectionError, StreamError
@@ -94,6 +94,7 @@ def stream_chunks(
         detailed=options.get("metadata", False),
         function=None if awaits else function,
         timeout=options.get("timeout", TIMEOUT),
+        plain=is_plain(selection),
         through=None if cached is None else fetcher(cached._replace(source=source), engine, options.get("timeout", TIMEOUT)),
     )
     items = batches if keep is None and stored is None else wanted(batches, keep, stored, counts)

@@ -70,6 +70,9 @@ class Late(LatencyStore):
             await asyncio.sleep(1000)
         return await super().get(key, byte_range)
 
+    async def get_stamped(self, key, byte_range=None):
+        return Stamped(await self.get(key, byte_range))
+
 
 async def filled(kind, *, engine=None, data=DATA, **options):
     store = Store()

@@ -268,14 +268,14 @@ async def test_a_slow_consumer_does_not_let_workers_run_ahead(ordered, shards):
     engine = Engine(executor=InlineExecutor(), concurrency=8)
     array = await filled(store, chunks=(5, 10), shards=shards, engine=engine)
     decoded = 0
-    original = chunk_reader.decode_chunk
+    original = chunk_reader.decode_data
 
     def counting(*args):
         nonlocal decoded
         decoded += 1
         return original(*args)
 
-    chunk_reader.decode_chunk = counting
+    chunk_reader.decode_data = counting
     try:
         async with array.stream_chunks(ordered=ordered) as chunks:
             handed_out = 0
@@ -284,7 +284,7 @@ async def test_a_slow_consumer_does_not_let_workers_run_ahead(ordered, shards):
                 await turns(5)
                 assert decoded <= handed_out + 7
     finally:
-        chunk_reader.decode_chunk = original
+        chunk_reader.decode_data = original
     assert handed_out == decoded == 84
 
 
