@@ -49,8 +49,10 @@ class CachingStore(Wrapping):
 
     - ``"etag"``: the store is asked for the version of the value each time, which costs a request and saves the bytes;
     - a number: as ``"etag"``, but only if that was so many seconds ago or longer; where the store tells no versions, the value is
-      fetched again. Meanwhile parts of a value may be of different versions: not for shards that others rewrite;
+      fetched again. Parts of a value that are kept may then be of different versions, which readers of shards notice;
     - ``"forever"``: never. For data that do not change.
+
+    Versions for conditional writes are always the store's. Where it has none, all who write to the data should share one such store.
 
     That a key is absent is not remembered, as it may come to be there, unless ``missing`` is true.
 

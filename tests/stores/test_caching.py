@@ -463,6 +463,19 @@ async def test_arrays_read_through_it(tmp_path):
     assert (await array[:4].read() == 8).all()
 
 
+@pytest.mark.parametrize("shards", [None, 16])
+async def test_changes_of_a_part_take_nothing_back_that_others_have_written(shards):
+    inner = LatencyStore(MemoryStore(), 0.0)
+    theirs = await azarr.create_array(inner, shape=16, chunks=8, shards=shards, dtype="i4")
+    await theirs.write(1)
+    mine = await azarr.open_array(CachingStore(inner, validate="forever"))
+    assert (await mine.read()).tolist() == [1] * 16
+    await theirs[:4].write(2)
+    await mine[4:8].write(3)
+    assert (await theirs.read()).tolist() == [2] * 4 + [3] * 4 + [1] * 8
+    assert (await mine.read()).tolist() == [2] * 4 + [3] * 4 + [1] * 8
+
+
 async def test_closes_the_store_and_the_cache():
     class Closing(MemoryStore):
         closed = 0
