@@ -13,13 +13,13 @@ import weakref
 from collections.abc import Awaitable, Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from azarr.errors import MetadataError
-from azarr.locks import locks_of
+from azarr.locks import locks_of, written_to
 from azarr.metadata import v3
 from azarr.metadata.consolidated import MEMBER, Consolidated, Documents, parse_v2, parse_v3
-from azarr.paths import above, depth, is_below, key_of, relative
+from azarr.paths import above, child, depth, is_below, key_of, relative
 from azarr.rewriting import rewrite
 from azarr.stores.base import as_conditional, identity_of
 from azarr.types import JSON, Buffer, Limits
@@ -32,14 +32,15 @@ REQUESTS = 32
 class Catalog:
     """The consolidated metadata of the group at ``path``, as everybody who works through that group sees it; ``None`` once dropped."""
 
-    __slots__ = ("__weakref__", "_registry", "consolidated", "path")
+    __slots__ = ("__weakref__", "_registry", "consolidated", "path", "place")
 
     def __init__(self, store: object, path: str, consolidated: Consolidated) -> None:
         self.path = path
         self.consolidated: Consolidated | None = consolidated
         self._registry = registry_of(store)
+        self.place = child(self._registry.base, path)
         with _mutex:
-            self._registry.catalogs.add(self)
+            self._registry.known.catalogs.add(self)
 
 
 @dataclass(eq=False, slots=True)
@@ -54,58 +55,74 @@ class Change:
 
 
 @dataclass(slots=True, weakref_slot=True)
-class Registry:
+class Known:
     """What this process knows of the consolidated metadata in the data behind one store."""
 
     catalogs: weakref.WeakSet[Catalog] = field(default_factory=weakref.WeakSet)
     begun: int = 0
     ended: int = 0
     """How many consolidations have begun and ended."""
-    waiting: dict[tuple[str, int], list[Change]] = field(default_factory=dict)
-    """The changes that wait for the lock of a group, by its path and format: whoever gets it writes all of them through at once."""
+    waiting: dict[tuple[str, str, int], list[Change]] = field(default_factory=dict)
+    """The changes that wait for the lock of a group, by its path and format, and by who calls it so: whoever gets it writes all of them
+    through at once."""
+
+
+class Registry(NamedTuple):
+    """What is ``known`` of the data, for those whose paths begin at ``base``."""
+
+    known: Known
+    base: str
 
     def begin(self) -> None:
         """A consolidation begins."""
         with _mutex:
-            self.begun += 1
+            self.known.begun += 1
 
     def end(self) -> None:
         """A consolidation has ended."""
         with _mutex:
-            self.ended += 1
+            self.known.ended += 1
+
+    def waiting(self, path: str, zarr_format: int) -> list[Change]:
+        """The changes that wait for the lock of the group at ``path``."""
+        return self.known.waiting.setdefault((self.base, path, zarr_format), [])
 
     def live(self, zarr_format: int) -> list[Catalog]:
         """The catalogs of groups of this format that somebody works through."""
         with _mutex:
-            catalogs = list(self.catalogs)
+            catalogs = list(self.known.catalogs)
         return [each for each in catalogs if each.consolidated is not None and each.consolidated.zarr_format == zarr_format]
+
+    def live_paths(self, zarr_format: int) -> set[str]:
+        """The paths of these groups, of those at and below ``base``."""
+        return {relative(each.place, self.base) for each in self.live(zarr_format) if is_below(each.place, self.base)}
 
     def publish(self, path: str, zarr_format: int, consolidated: Consolidated | None) -> None:
         """Show those who work through the group at ``path`` what its consolidated metadata is now."""
         for catalog in self.live(zarr_format):
-            if catalog.path == path:
+            if catalog.place == child(self.base, path):
                 catalog.consolidated = consolidated
 
     def forget(self, path: str, zarr_format: int) -> None:
         """Tell those who work through groups at and below ``path`` that these are gone."""
         for catalog in self.live(zarr_format):
-            if is_below(catalog.path, path):
+            if is_below(catalog.place, child(self.base, path)):
                 catalog.consolidated = None
 
 
-_registries: weakref.WeakValueDictionary[Hashable, Registry] = weakref.WeakValueDictionary()
+_known: weakref.WeakValueDictionary[Hashable, Known] = weakref.WeakValueDictionary()
 _mutex = threading.Lock()
-"""For whatever threads share: which registries and which catalogs there are."""
+"""For whatever threads share: which data there are, and which catalogs of them."""
 
 
 def registry_of(store: object) -> Registry:
-    """The registry of the data behind ``store``, found as its locks are. It lives as long as somebody holds it."""
-    identity = identity_of(store)
+    """The registry of the data behind ``store``, found as its locks are. What is known lives as long as somebody holds it."""
+    identity, prefix = written_to(identity_of(store))
     with _mutex:
-        registry = _registries.get(identity)
-        if registry is None:
-            registry = _registries[identity] = Registry()
-        return registry
+        known = _known.get(identity)
+        if known is None:
+            known = _known[identity] = Known()
+    return Registry(known, prefix.rstrip("/"))
 
 
 class WriteThrough:
@@ -115,13 +132,13 @@ class WriteThrough:
         self._store, self._format, self._limits = store, zarr_format, limits
         self._registry = registry_of(store)
         self._locks = locks_of(store)
-        self._ended = self._registry.ended
+        self._ended = self._registry.known.ended
         self._shared = as_conditional(store) is not None
 
     @property
     def disturbed(self) -> bool:
         """Whether there is a consolidation that may have read documents which have been changed since."""
-        return not self._registry.begun == self._registry.ended == self._ended
+        return not self._registry.known.begun == self._registry.known.ended == self._ended
 
     async def apply(
         self,
@@ -146,7 +163,7 @@ class WriteThrough:
         for path in removed:
             self._registry.forget(path, self._format)
         if not self.disturbed:
-            live = tops.intersection(catalog.path for catalog in self._registry.live(self._format))
+            live = tops & self._registry.live_paths(self._format)
             tops = live.union(await self.consolidated_of(tops - live) if consolidated is None else consolidated)
         members = {path: without_member(documents) for path, documents in put.items()}
 
@@ -168,7 +185,7 @@ class WriteThrough:
         return [top for top in await gather(look, tops, REQUESTS) if top is not None]
 
     async def _apply_at(self, top: str, change: Change, held: Collection[str]) -> None:
-        waiting = self._registry.waiting.setdefault((top, self._format), [])
+        waiting = self._registry.waiting(top, self._format)
         waiting.append(change)
         try:
             async with AsyncExitStack() as stack:

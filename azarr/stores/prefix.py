@@ -32,7 +32,7 @@ class PrefixStore(Wrapping):
     """What is below ``prefix`` in ``store``, by keys without that prefix; nothing else of ``store`` can be reached.
 
     ``prefix`` is empty or ends in ``/``. It can do what ``store`` can. Writers meet those who write the same values through ``store``
-    itself, or through another prefix. What only ``store`` as a whole has, consolidated metadata above the prefix, is not kept up to date.
+    itself, or through another prefix. Consolidated metadata of groups above the prefix cannot be reached, and so are not kept up to date.
     """
 
     def __init__(self, store: Any, prefix: str) -> None:

@@ -141,6 +141,26 @@ async def test_two_prefixes_are_not_mixed_up_in_a_cache():
         assert [bytes((await each.read())[0]) for each in found] == [b"a/", b"a/", b"b/", b"b/"]
 
 
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("zarr_format", [2, 3])
+async def test_consolidated_metadata_are_kept_up_to_date_through_any_prefix(late, zarr_format):
+    whole = LatencyStore(MemoryStore(), 0.0) if late else MemoryStore()
+    part = PrefixStore(whole, "p/")
+    made = await azarr.create_group(whole, "p/g", zarr_format=zarr_format)
+    await made.create_array("a", shape=1, dtype="i4")
+    await made.consolidate()
+    there = await azarr.open_group(part, "g", zarr_format=zarr_format, use_consolidated=True)
+    await there.create_array("b", shape=1, dtype="i4")
+    assert [name async for name, _ in made.members()] == ["a", "b"]
+    await (await azarr.open_array(whole, "p/g/b", zarr_format=zarr_format)).update_attributes({"x": 1})
+    assert dict((await there.open("b")).attrs) == {"x": 1}
+    inner = await azarr.open_group(PrefixStore(part, "g/"), zarr_format=zarr_format, use_consolidated=True)
+    await asyncio.gather(*(group.create_array(f"n{number}", shape=1, dtype="i4") for number, group in enumerate((made, there, inner))))
+    await inner.delete("a")
+    for group in (made, there, inner, await azarr.open_group(whole, "p/g", zarr_format=zarr_format, use_consolidated=True)):
+        assert sorted([name async for name, _ in group.members()]) == ["b", "n0", "n1", "n2"]
+
+
 async def test_errors_name_own_keys(faulty_store):
     faulty_store.failing = {"a/b"}
     store = PrefixStore(faulty_store, "a/")
