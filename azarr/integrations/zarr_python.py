@@ -1,4 +1,4 @@
-"""Stores of zarr-python (3.0 or later) in azarr, and stores of azarr in zarr-python; needs the extra ``zarr``.
+"""Stores of zarr-python (3.1 or later) in azarr, and stores of azarr in zarr-python; needs the extra ``zarr``.
 
 ::
 
@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import suppress
-from typing import Any, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 
 from azarr.errors import PreconditionFailedError, StoreError, TransientStoreError
 from azarr.stores.base import (
@@ -168,6 +168,14 @@ class AzarrStore(ZarrStore):  # type: ignore[misc]  # zarr is not there when typ
     @property
     def supports_deletes(self) -> bool:
         return isinstance(self._store, WritableStore)
+
+    @property
+    def supports_partial_writes(self) -> Literal[False]:
+        return False
+
+    async def set_partial_values(self, key_start_values: Iterable[tuple[str, int, Any]]) -> None:
+        """What zarr-python wanted stores to have up to 3.1, and never called."""
+        raise NotImplementedError("stores of azarr replace whole values")
 
     @property
     def supports_listing(self) -> bool:

@@ -306,6 +306,17 @@ async def test_a_link_leads_to_the_archive_that_is_written(path, tmp_path):
     assert content(path) == {"a": b"1", "b": b"2"}
 
 
+async def test_a_write_that_is_cancelled_has_ended(path):
+    async with ZipStore(path, mode="a") as store:
+        task = asyncio.ensure_future(store.set("a", VALUE * 10_000))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await store.set("a", b"later")
+    assert content(path) == {"a": b"later"}
+
+
 async def test_a_store_that_is_never_closed_says_so(path):
     store = ZipStore(path, mode="a")
     store.set_blocking("a", VALUE)

@@ -119,6 +119,25 @@ async def test_the_directory_is_fetched_once_for_all_who_ask(made):
     assert outer.requests.count(Suffix(TAIL)) == 1
 
 
+async def test_who_waits_goes_on_where_the_first_is_cancelled(made):
+    outer, store = made({"a": VALUE})
+    gate = asyncio.Event()
+    get = outer.get
+
+    async def wait(key, byte_range=None):
+        await gate.wait()
+        return await get(key, byte_range)
+
+    outer.get = wait
+    first, second = (asyncio.ensure_future(read(store, "a")) for _ in range(2))
+    await asyncio.sleep(0)
+    first.cancel()
+    gate.set()
+    assert await second == VALUE
+    assert first.cancelled()
+    assert outer.requests.count(Suffix(TAIL)) == 1
+
+
 async def test_a_failure_is_not_kept(made):
     outer, store = made({"a": VALUE})
     get, outer.get = outer.get, None
