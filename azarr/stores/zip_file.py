@@ -29,8 +29,13 @@ class OpenFile:
         self._mutex = threading.Lock()
 
     def __del__(self) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the descriptor; fine where that has been done."""
+        descriptor, self.descriptor = self.descriptor, -1
         with suppress(OSError):
-            os.close(self.descriptor)
+            os.close(descriptor)
 
     @property
     def size(self) -> int:
@@ -239,12 +244,19 @@ class Draft(Archive):
         self.file.write(self._end, directory)
         os.ftruncate(self.file.descriptor, self._end + len(directory))
         os.fsync(self.file.descriptor)
-        os.replace(self._temporary, self._path)
-        file_locks.unclaim(self.file.descriptor)
+        if sys.platform == "win32":  # renames nothing that is open
+            self.file.close()
+            os.replace(self._temporary, self._path)
+            self.file = OpenFile(os.open(self._path, READ))
+        else:
+            os.replace(self._temporary, self._path)
+            file_locks.unclaim(self.file.descriptor)
         return Archive(self.file, self.entries, self._limit)
 
     def discard(self) -> None:
         """Throw away what has been written."""
+        if sys.platform == "win32":  # removes nothing that is open
+            self.file.close()
         with suppress(OSError):
             os.unlink(self._temporary)
         file_locks.unclaim(self.file.descriptor)
