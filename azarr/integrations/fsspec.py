@@ -11,13 +11,13 @@ Where azarr has a store of its own, as for S3, Google Cloud, Azure, HTTP and loc
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Hashable
+from collections.abc import AsyncIterator, Coroutine, Hashable
 from typing import Any, Self, cast
 
 from azarr.errors import StoreError, TransientStoreError
 from azarr.stores.base import Request, Store, check_key, check_prefix
 from azarr.stores.files import TRANSIENT
-from azarr.stores.threads import to_its_end
+from azarr.stores.threads import ended, to_its_end
 from azarr.types import Buffer, ByteRange, Listing, Suffix
 
 try:
@@ -195,20 +195,20 @@ class FsspecStore(Store):
         """The answer of the file system."""
         if not self._fs.async_impl:
             return await asyncio.to_thread(getattr(self._fs, method), *args, **options)
-        return await self._awaited(method, *args, **options)
+        request = getattr(self._fs, f"_{method}")(*args, **options)
+        return await (request if self._fs.asynchronous else self._elsewhere(request))
 
     async def _do(self, method: str, *args: Any, **options: Any) -> None:
-        """Have the file system change something; in a thread it is waited for even by who is cancelled."""
+        """Have the file system change something. Who is cancelled waits for it, as it must not overtake what comes next."""
         if not self._fs.async_impl:
             await to_its_end(lambda: getattr(self._fs, method)(*args, **options))
-        else:
-            await self._awaited(method, *args, **options)
+            return
+        request = getattr(self._fs, f"_{method}")(*args, **options)
+        await (request if self._fs.asynchronous else ended(self._elsewhere(request)))
 
-    async def _awaited(self, method: str, *args: Any, **options: Any) -> Any:
-        answer = getattr(self._fs, f"_{method}")(*args, **options)
-        if self._fs.asynchronous:
-            return await answer
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(answer, self._fs.loop))
+    def _elsewhere(self, request: Coroutine[Any, Any, Any]) -> asyncio.Future[Any]:
+        """The request on the loop of fsspec."""
+        return asyncio.wrap_future(asyncio.run_coroutine_threadsafe(request, self._fs.loop))
 
 
 def open_url(url: str, **storage_options: Any) -> FsspecStore:

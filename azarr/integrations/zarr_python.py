@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import suppress
 from typing import Any, Literal, TypeVar, cast
 
@@ -27,6 +27,7 @@ from azarr.stores.base import (
     check_key,
     check_prefix,
 )
+from azarr.stores.threads import ended
 from azarr.types import Buffer, ByteRange, Listing, Suffix
 
 try:
@@ -87,17 +88,17 @@ class ZarrPythonStore(Store):
         check_key(key)
         # bytes, as stores may keep what they get, and whoever called may change it later
         content = default_buffer_prototype().buffer.from_bytes(bytes(value))
-        await asked("write", key, self._store.set(key, content))
+        await changed("write", key, self._store.set(key, content))
 
     async def erase(self, key: str) -> None:
         # some stores take a key for a folder, and would erase what is below
         if await self._exists(check_key(key)):
-            await asked("erase", key, self._store.delete(key))
+            await changed("erase", key, self._store.delete(key))
 
     async def erase_prefix(self, prefix: str) -> None:
         check_prefix(prefix)
         if not await asked("list", prefix, self._store.is_empty(prefix)):
-            await asked("erase", prefix, self._store.delete_dir(prefix[:-1]) if prefix else self._store.clear())
+            await changed("erase", prefix, self._store.delete_dir(prefix[:-1]) if prefix else self._store.clear())
 
     async def list_prefix(self, prefix: str = "") -> AsyncIterator[str]:
         check_prefix(prefix)
@@ -306,6 +307,11 @@ async def asked(verb: str, key: str, request: Awaitable[T]) -> T:
         return await request
     except Exception as error:
         raise failure(verb, key, error) from error
+
+
+async def changed(verb: str, key: str, request: Coroutine[Any, Any, None]) -> None:
+    """As ``asked``, but who is cancelled waits for its end: it may go on in a thread, and must not overtake what comes next."""
+    await asked(verb, key, ended(asyncio.ensure_future(request)))
 
 
 def failure(verb: str, key: str, error: Exception) -> Exception:

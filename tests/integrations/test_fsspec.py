@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import pickle
+import threading
 
 import pytest
 
@@ -135,6 +136,31 @@ async def test_where_requests_run():
     await store.set("a", VALUE)
     await read(store, "a")
     assert store.fs.loops == {asyncio.get_running_loop()}
+
+
+async def test_a_write_that_is_cancelled_does_not_overtake_the_next():
+    class Slow(Objects):
+        def __init__(self, **options):
+            super().__init__(**options)
+            self.begun, self.gate = threading.Event(), threading.Event()
+
+        async def _pipe_file(self, path, value, mode="overwrite", **options):
+            self.begun.set()
+            await asyncio.to_thread(self.gate.wait)
+            await super()._pipe_file(path, value, mode, **options)
+
+    store = FsspecStore(Slow(), "bucket")
+    first = asyncio.ensure_future(store.set("a", b"first"))
+    await asyncio.to_thread(store.fs.begun.wait)
+    first.cancel()
+    await asyncio.sleep(0)
+    assert not first.done()
+    store.fs.gate.set()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    assert await read(store, "a") == b"first"
+    await store.set("a", b"second")
+    assert await read(store, "a") == b"second"
 
 
 def test_what_it_can_do():

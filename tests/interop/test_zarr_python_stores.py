@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import pickle
+import threading
 import zipfile
 
 import numpy as np
@@ -209,6 +210,26 @@ async def test_errors_are_those_of_azarr():
         await store.get("a", ByteRange(1, 2))
     with pytest.raises(StoreError, match="read-only"):
         await ZarrPythonStore(MemoryStore(read_only=True)).set("a", b"")
+
+
+async def test_a_write_that_is_cancelled_does_not_overtake_the_next():
+    begun, gate = threading.Event(), threading.Event()
+
+    class Slow(WrapperStore):
+        async def set(self, key, value):
+            begun.set()
+            await asyncio.to_thread(gate.wait)
+            await super().set(key, value)
+
+    store = ZarrPythonStore(Slow(MemoryStore()))
+    first = asyncio.ensure_future(store.set("a", b"first"))
+    await asyncio.to_thread(begun.wait)
+    first.cancel()
+    await asyncio.sleep(0)
+    gate.set()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    assert await read(store, "a") == b"first"
 
 
 async def test_an_erasure_takes_nothing_that_is_below_the_key(tmp_path):
