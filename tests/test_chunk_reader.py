@@ -26,6 +26,7 @@ from azarr import (
     ThreadExecutor,
     window,
 )
+from azarr.stores.base import Stamped
 
 PATIENCE = 30
 DATA = np.arange(18 * 22, dtype="i4").reshape(18, 22) + 1
