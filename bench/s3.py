@@ -396,7 +396,10 @@ def chunks(names):
             except Exception as error:
                 print(f"{label:32} {type(error).__name__}: {error}"[:200])
                 continue
-            print(f"{label:32} best {min(found)[0]:.2f} s, median {statistics.median(each[0] for each in found):.2f} s; {min(found)[1]:.2f} s of CPU", flush=True)
+            print(
+                f"{label:32} best {min(found)[0]:.2f} s, median {statistics.median(each[0] for each in found):.2f} s; {min(found)[1]:.2f} s of CPU",
+                flush=True,
+            )
     finally:
         server.kill()
         server.join()

@@ -14,7 +14,7 @@ from azarr.stores.http_exchange import Response, body_of, drain, is_nothing, ran
 from azarr.stores.network import MARKS, Condition, Fetched, Found, NetworkStore, Page, Tag, new_mark
 from azarr.stores.s3_account import AddressingStyle, S3Account
 from azarr.stores.s3_failures import ABSENT, Failure, error_of, known
-from azarr.stores.s3_requests import Answer, S3Requests
+from azarr.stores.s3_requests import Answer, Ask, S3Requests
 from azarr.stores.s3_uploads import Upload, upload
 from azarr.stores.traffic import CONCURRENCY, Attempt
 from azarr.types import Buffer, ByteRange
@@ -112,14 +112,14 @@ class S3Store(NetworkStore[S3Requests]):
             found = await self._find(client, key)
             return None if found is None else Fetched(b"", found.tag)
         asking = self._asking if request is None else {**self._asking, "range": range_headers(request)["Range"]}
-        answer = await client.send("GET", key, asking, read=lambda response: body_of(response, request, attempt, stored_encoded=True))
+        answer = await client.send(Ask("GET", key, asking), lambda response: body_of(response, request, attempt, stored_encoded=True))
         if isinstance(answer, Failure):
             if is_absence(answer):
                 return None
             if answer.status == 416 and request is not None:
                 return await self._beyond(client, key, request, tagged=tagged)
             raise error_of(answer, key, repr(self))
-        return Fetched(answer.body, tag_of(answer, key) if tagged else None)
+        return Fetched(answer.body, self._tag_of(answer, key) if tagged else None)
 
     async def _beyond(self, client: S3Requests, key: str, request: Request, *, tagged: bool) -> Fetched | None:
         """The answer to a request for bytes that a value does not have."""
@@ -133,16 +133,16 @@ class S3Store(NetworkStore[S3Requests]):
         return Fetched(b"", found.tag)
 
     async def _find(self, client: S3Requests, key: str) -> Found | None:
-        answer = await client.send("HEAD", key, self._asking, read=unread)
+        answer = await client.send(Ask("HEAD", key, self._asking), unread)
         if isinstance(answer, Answer):
             nbytes = answer.headers.get("content-length", "")
             if not nbytes.isdecimal():
                 raise TransientStoreError(f"{self!r} did not tell the size of {key!r}")
-            return Found(int(nbytes), tag_of(answer, key))
+            return Found(int(nbytes), self._tag_of(answer, key))
         if answer.status != 404:
             raise error_of(answer, key, repr(self))
         # without a body that says so it need not be the key that is absent
-        answer = await client.send("GET", key, {**self._asking, "range": "bytes=0-0"}, read=unread)
+        answer = await client.send(Ask("GET", key, {**self._asking, "range": "bytes=0-0"}), unread)
         if isinstance(answer, Answer) or answer.status == 416:
             raise TransientStoreError(f"{key!r} came to be while it was looked for")
         if is_absence(answer):
@@ -153,7 +153,7 @@ class S3Store(NetworkStore[S3Requests]):
         headers = {**self._storing, **headers_of(condition), "content-type": "application/octet-stream"}
         if marks:
             headers[MARKS_HEADER] = ",".join(marks)
-        answer = await client.send("PUT", key, headers, flat(value), once=condition is not None)
+        answer = await client.send(Ask("PUT", key, headers, flat(value), once=condition is not None))
         if isinstance(answer, Failure):
             raise error_of(answer, key, repr(self)) if condition is None or not is_absence(answer) else lost(key)
 
@@ -163,7 +163,7 @@ class S3Store(NetworkStore[S3Requests]):
             found = await self._find(client, key)
             if found is None or found.tag.name != condition.name:
                 raise lost(key)
-        answer = await client.send("DELETE", key, {**self._asking, **headers_of(condition)}, once=condition is not None)
+        answer = await client.send(Ask("DELETE", key, {**self._asking, **headers_of(condition)}, once=condition is not None))
         if isinstance(answer, Failure):
             if not is_absence(answer):
                 raise error_of(answer, key, repr(self))
@@ -188,6 +188,14 @@ class S3Store(NetworkStore[S3Requests]):
             raise TransientStoreError(f"{self!r} did not say how its list goes on")
         keys, prefixes = answer.get("Contents", ()), answer.get("CommonPrefixes", ())
         return Page([each["Key"] for each in keys], [each["Prefix"] for each in prefixes], more)
+
+    def _tag_of(self, answer: Answer, key: str) -> Tag:
+        """The state of the value that an answer is about."""
+        name = answer.headers.get("etag") or None
+        if name is None and self._conditional:
+            raise StoreError(f"the server sent no ETag with {key!r}, by which changes are seen: conditional=False does without")
+        marks = answer.headers.get(MARKS_HEADER, "").replace(" ", "").split(",")
+        return Tag(name, tuple(mark for mark in marks[:MARKS] if 0 < len(mark) <= 32))
 
     def _classified(self, error: Exception, key: str) -> Exception | None:
         return known(error, key, repr(self))
@@ -287,15 +295,6 @@ def headers_of(condition: Condition | None) -> dict[str, str]:
     if condition is None:
         return {}
     return {"if-none-match": "*"} if condition.name is None else {"if-match": str(condition.name)}
-
-
-def tag_of(answer: Answer, key: str) -> Tag:
-    """The state of the value that an answer is about."""
-    name = answer.headers.get("etag")
-    if not name:
-        raise StoreError(f"the server sent no ETag with {key!r}, by which changes are seen: conditional=False does without")
-    marks = answer.headers.get(MARKS_HEADER, "").replace(" ", "").split(",")
-    return Tag(name, tuple(mark for mark in marks[:MARKS] if 0 < len(mark) <= 32))
 
 
 async def unread(response: Response) -> bytes:

@@ -140,11 +140,10 @@ async def address_of(client: Any, bucket: str) -> Address:
     parts = urlsplit(url)
     scope = parse_qs(parts.query).get("X-Amz-Credential", [""])[0].split("/")
     region, service = (scope[-3], scope[-2]) if len(scope) == 5 else (client.meta.region_name or "us-east-1", "s3")
-    host = parts.netloc
+    host = parts.netloc.removesuffix(":443" if parts.scheme == "https" else ":80")
     if host == f"{bucket}.s3.amazonaws.com" and region != "us-east-1":  # presigned URLs go by way of the global endpoint, which redirects
         host = f"{bucket}.s3.{region}.amazonaws.com"
-    default = ":443" if parts.scheme == "https" else ":80"
-    return Address(f"{parts.scheme}://{host}", host.removesuffix(default), parts.path.removesuffix("k"), region, service)
+    return Address(f"{parts.scheme}://{host}", host, parts.path.removesuffix("k"), region, service)
 
 
 async def connected(access: Access, concurrency: int) -> aiohttp.ClientSession:

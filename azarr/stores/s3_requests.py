@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Self, TypeAlias
 from azarr.errors import TransientStoreError
 from azarr.stores.aws_signing import EMPTY, UNSIGNED, Credentials, Signer, quoted
 from azarr.stores.http_exchange import whole_body
-from azarr.stores.s3_account import Access, S3Account, connected, opened
+from azarr.stores.s3_account import Access, Address, S3Account, connected, opened
 from azarr.stores.s3_failures import BODY_NBYTES, Failure, failure_of
 from azarr.stores.s3_packages import URL, AioAWSResponse, aiohttp
 from azarr.types import Buffer
@@ -35,6 +35,21 @@ Read: TypeAlias = Callable[[aiohttp.ClientResponse], Awaitable[Buffer]]
 """Reads the body of a response."""
 
 
+class Ask(NamedTuple):
+    """A request about the value at ``key``.
+
+    All ``headers`` are signed, their names are in small letters; ``query`` is as it is sent. What is to be sent ``once`` is never sent
+    again on a fresh connection where an old one turns out to be broken, as aiohttp does by itself.
+    """
+
+    method: str
+    key: str
+    headers: Mapping[str, str]
+    body: Buffer = b""
+    query: str = ""
+    once: bool = False
+
+
 class Answer(NamedTuple):
     """A success: the ``body`` is complete."""
 
@@ -48,100 +63,77 @@ class S3Requests:
 
     def __init__(self, account: S3Account, given: Any | None, concurrency: int) -> None:
         self._account, self._given, self._concurrency = account, given, concurrency
-        self._stack = AsyncExitStack()
         self._opening = asyncio.Lock()
+        self._client = AsyncExitStack()
         self._expired: Credentials | None = None
         self.access: Access
-        self._http: Any
+        self._http: aiohttp.ClientSession
 
     async def __aenter__(self) -> Self:
-        async with self._stack as stack:
-            self.access = await self._opened(None, stack)
-            self._http = await stack.enter_async_context(await connected(self.access, self._concurrency))
-            self._stack = stack.pop_all()
+        async with AsyncExitStack() as stack:
+            await self._open(None)
+            stack.push_async_callback(self._client.aclose)
+            self._http = await connected(self.access, self._concurrency)
+            stack.pop_all()
         return self
 
     async def __aexit__(self, *error: object) -> None:
-        await self._stack.aclose()
+        try:
+            await self._http.close()
+        finally:
+            await self._client.aclose()
 
-    async def _opened(self, region: str | None, stack: AsyncExitStack) -> Access:
-        access = await opened(self._account, region, self._given, self._concurrency, stack)
-        access.client.meta.events.register("before-send.s3", self._sent_for_client)
-        return access
+    async def _open(self, region: str | None) -> None:
+        """Look up where the bucket is, and who asks; that then takes the place of what was known."""
+        async with AsyncExitStack() as stack:
+            access = await opened(self._account, region, self._given, self._concurrency, stack)
+            access.client.meta.events.register("before-send.s3", self._sent_for_client)
+            old, self._client = self._client, stack.pop_all()
+            self.access = access
+        await old.aclose()  # what it is doing it does by the session here
 
     async def _sent_for_client(self, request: Any, **_: Any) -> Any:
         """The answer to a request of aiobotocore, which itself would follow redirects to anywhere, and take its session token along."""
         headers = {name: value.decode() if isinstance(value, bytes) else value for name, value in request.headers.items()}
         url = URL(request.url, encoded=True)
-        async with self._http.request(request.method, url, headers=headers, data=request.body or None, allow_redirects=False) as response:
-            expect_length(response)
-            body = await whole_body(response, PAGE_NBYTES)
-            told = {name.lower(): value for name, value in response.headers.items()}
-            return AioAWSResponse(str(url.origin()), response.status, told, _Body(body))
+        with without_the_request():
+            async with self._http.request(
+                request.method, url, headers=headers, data=request.body or None, allow_redirects=False
+            ) as response:
+                expect_length(response)
+                body = await whole_body(response, PAGE_NBYTES)
+                told = {name.lower(): value for name, value in response.headers.items()}
+                return AioAWSResponse(str(url.origin()), response.status, told, _Body(body))
 
-    async def send(
-        self,
-        method: str,
-        key: str,
-        headers: Mapping[str, str],
-        body: Buffer = b"",
-        query: str = "",
-        *,
-        once: bool = False,
-        read: Read = whole_body,
-    ) -> Answer | Failure:
-        """The answer to a request; where the bucket turns out to be in another region, or credentials to have expired, the second one.
+    async def send(self, ask: Ask, read: Read = whole_body) -> Answer | Failure:
+        """The answer to ``ask``; where the bucket turns out to be in another region, or credentials to have expired, the next one.
 
-        Args:
-            method: In capitals.
-            key: Of the value.
-            headers: Those that are signed, names in small letters.
-            body: What is sent.
-            query: As it is sent.
-            once: Never send it a second time on a fresh connection where the old one broke.
-            read: Takes the body of a success.
-
+        ``read`` takes the body of a success.
         """
-        payload = await self._hash_of(body)
+        payload = await self._hash_of(ask.body)
         for _ in range(3):
             access = self.access
             signer = await access.signer()
-            answer = await self._sent(access, signer, method, key, headers, body, query, payload, once=once, read=read)
+            answer = await self._sent(access.address, signer, ask, payload, read)
             if isinstance(answer, Answer) or not await self._is_mended(access, signer, answer):
                 break
         return answer
 
-    async def _sent(
-        self,
-        access: Access,
-        signer: Signer | None,
-        method: str,
-        key: str,
-        headers: Mapping[str, str],
-        body: Buffer,
-        query: str,
-        payload: str,
-        *,
-        once: bool,
-        read: Read,
-    ) -> Answer | Failure:
-        address = access.address
+    async def _sent(self, address: Address, signer: Signer | None, ask: Ask, payload: str, read: Read) -> Answer | Failure:
+        method, key, headers, body, query, once = ask
         path = address.path + quoted(key)
         sent = {"host": address.host, **headers}
         if signer is not None:
             signer.sign(method, path, query, sent, payload, time.time())
         url = URL(f"{address.origin}{path}?{query}" if query else address.origin + path, encoded=True)
         data = io.BytesIO(body) if len(body) > LARGE_NBYTES else body or None
-        try:
-            async with self._http.request(
-                method, url, headers=sent, data=data, allow_redirects=False, middlewares=_ONCE if once else ()
-            ) as response:
+        again = _ONCE if once else ()
+        with without_the_request():
+            async with self._http.request(method, url, headers=sent, data=data, allow_redirects=False, middlewares=again) as response:
                 if response.status >= 300:
                     return failure_of(response.status, response.reason, response.headers, await _start_of(response))
                 expect_length(response)
                 return Answer(response.status, response.headers, await read(response))
-        except aiohttp.ClientResponseError as error:  # which has the request in it, and so the signature
-            raise TransientStoreError(f"the answer for {key!r} is no HTTP: {error.message:.100}") from None
 
     async def _hash_of(self, body: Buffer) -> str:
         """The hash of what is sent; with TLS, which protects it already, it is not signed."""
@@ -168,8 +160,19 @@ class S3Requests:
     async def _reopen(self, old: Access, region: str) -> bool:
         async with self._opening:
             if self.access is old:
-                self.access = await self._opened(region, self._stack)
+                await self._open(region)
         return True
+
+
+class without_the_request:  # noqa: N801 - reads as what it does
+    """Takes off errors of aiohttp that have the request in them, and so its signature."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if isinstance(error, aiohttp.ClientResponseError):
+            raise TransientStoreError("the answer is no HTTP") from None
 
 
 class _Body(NamedTuple):

@@ -11,7 +11,7 @@ from azarr.errors import PreconditionFailedError, StoreError
 from azarr.stores.aws_signing import query_of
 from azarr.stores.network import together
 from azarr.stores.s3_failures import Failure, error_of, known
-from azarr.stores.s3_requests import S3Requests
+from azarr.stores.s3_requests import Ask, S3Requests
 from azarr.stores.threads import ended
 from azarr.stores.traffic import Attempt
 from azarr.types import Buffer
@@ -93,7 +93,7 @@ async def _parts(upload: Upload, name: str, step: Step, where: str) -> list[str]
         query = query_of({"partNumber": str(number + 1), "uploadId": name})
 
         async def attempt(client: S3Requests, _: Attempt) -> str:
-            answer = await client.send("PUT", upload.key, upload.headers, part, query)
+            answer = await client.send(Ask("PUT", upload.key, upload.headers, part, query))
             if isinstance(answer, Failure):
                 raise error_of(answer, upload.key, where)
             return answer.headers.get("etag", "")

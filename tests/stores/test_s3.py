@@ -431,6 +431,13 @@ async def test_without_an_etag_there_are_no_versions():
             await store.get_versioned("k")
 
 
+async def test_without_an_etag_values_are_read_all_the_same():
+    whole = answer(200, VALUE)
+    async with scripted(lambda asked: whole.removesuffix(VALUE) if asked.method == "HEAD" else whole, conditional=False) as (store, _):
+        assert await store.get_stamped("k") == (VALUE, None)
+        assert await store.size("k") == 256
+
+
 async def test_redirects_are_not_followed():
     other = Scripted(lambda _: answer(200, b"stolen"))
     elsewhere = await asyncio.start_server(other, "127.0.0.1", 0)
@@ -564,6 +571,81 @@ async def test_large_bodies_are_sent_whole():
 async def test_values_are_what_is_stored_compressed_or_not():
     async with scripted(lambda _: answer(200, VALUE, Content_Encoding="gzip")) as (store, _):
         assert await store.get("k") == VALUE
+
+
+# --- who asks, and how
+
+
+async def test_the_profile_that_is_named(tmp_path):
+    (tmp_path / "credentials").write_text(f"[other]\naws_access_key_id=AKIDother\naws_secret_access_key={SECRET}\n")
+    async with scripted(lambda _: answer(200, VALUE), access_key=None, secret_key=None, profile="other") as (store, server):
+        assert await store.get("k") == VALUE
+    assert "Credential=AKIDother/" in server.asked[0].headers["authorization"]
+
+
+async def test_the_endpoint_and_the_region_of_the_environment(monkeypatch):
+    async with scripted(lambda _: answer(200, VALUE)) as (store, server):
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", store.account.endpoint_url)
+        monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
+        async with local(endpoint_url=None, region=None) as found:
+            assert await found.get("k") == VALUE
+    assert server.asked[0].target == "/bucket/k"
+    assert "/eu-central-1/s3/" in server.asked[0].headers["authorization"]
+
+
+async def test_a_session_that_is_passed_in():
+    session = pytest.importorskip("aiobotocore.session").AioSession()
+    session.set_credentials("AKIDpassed", SECRET)
+    async with scripted(lambda _: answer(200, VALUE), access_key=None, secret_key=None, session=session) as (store, server):
+        assert await store.get("k") == VALUE
+    assert "Credential=AKIDpassed/" in server.asked[0].headers["authorization"]
+
+
+async def test_the_proxy_of_the_environment(monkeypatch):
+    """Which has to see all requests, those of aiobotocore as well."""
+    async with scripted(lambda asked: listing("a") if "list-type" in asked.target else answer(200, VALUE)) as (store, server):
+        monkeypatch.setenv("HTTP_PROXY", store.account.endpoint_url)
+        monkeypatch.setenv("http_proxy", store.account.endpoint_url)
+        async with local("http://s3.invalid") as behind:
+            assert await behind.get("k") == VALUE
+            assert [key async for key in behind.list_prefix()] == ["a"]
+    assert server.asked[0].target == "http://s3.invalid/bucket/k"
+    assert server.asked[1].target.startswith("http://s3.invalid/bucket?")
+
+
+@pytest.mark.parametrize(
+    ("options", "origin", "path", "region"),
+    [
+        ({"region": "eu-west-1"}, "https://bucket.s3.eu-west-1.amazonaws.com", "/", "eu-west-1"),
+        ({"region": "us-east-1"}, "https://bucket.s3.amazonaws.com", "/", "us-east-1"),
+        ({"region": "eu-west-1", "addressing_style": "path"}, "https://s3.eu-west-1.amazonaws.com", "/bucket/", "eu-west-1"),
+        ({"region": "cn-north-1"}, "https://bucket.s3.cn-north-1.amazonaws.com.cn", "/", "cn-north-1"),
+        ({"region": "eu-west-1", "bucket": "dotted.bucket"}, "https://s3.eu-west-1.amazonaws.com", "/dotted.bucket/", "eu-west-1"),
+        ({"endpoint_url": "https://minio.example.org:443/base/"}, "https://minio.example.org", "/base/bucket/", "us-east-1"),
+        ({"endpoint_url": "http://[::1]:9000"}, "http://[::1]:9000", "/bucket/", "us-east-1"),
+        (
+            {"endpoint_url": "https://minio.example.org", "addressing_style": "virtual"},
+            "https://bucket.minio.example.org",
+            "/",
+            "us-east-1",
+        ),
+        (
+            {"bucket": "arn:aws:s3:us-west-2:123456789012:accesspoint/mine"},
+            "https://mine-123456789012.s3-accesspoint.us-west-2.amazonaws.com",
+            "/",
+            "us-west-2",
+        ),
+    ],
+    ids=range(9),
+)
+@pytest.mark.parametrize("anonymous", [True, False])
+async def test_where_values_are(options, origin, path, region, anonymous):
+    who = {"anonymous": True} if anonymous else {"access_key": "AKID", "secret_key": SECRET}
+    async with S3Store(**{"bucket": "bucket", "region": "us-east-1", **options, **who}) as store:
+        address = (await store._clients.get()).access.address
+    assert (address.origin, address.path, address.host) == (origin, path, origin.split("//")[1])
+    if not anonymous:
+        assert (address.region, address.service) == (region, "s3")
 
 
 # --- conditional writes
@@ -826,10 +908,10 @@ async def test_what_is_left_of_an_upload_that_fails_is_cleaned_away(bucket_store
     client = await bucket_store._clients.get()
     send = client.send
 
-    async def failing(method, key, headers, body=b"", query="", **options):
-        if "partNumber=2" in query:
+    async def failing(ask, *options):
+        if "partNumber=2" in ask.query:
             raise StoreError("no more")
-        return await send(method, key, headers, body, query, **options)
+        return await send(ask, *options)
 
     monkeypatch.setattr(client, "send", failing)
     with pytest.raises(StoreError, match="no more"):
