@@ -19,7 +19,8 @@ from yarl import URL
 from azarr.errors import PreconditionFailedError, StoreError, ThrottledError, TransientStoreError
 from azarr.retry import RetryPolicy
 from azarr.stores.base import Request
-from azarr.stores.gcs_credentials import AccessToken, Anonymous, Credentials, Given, find_credentials
+from azarr.stores.bearer_tokens import AccessToken, GivenToken
+from azarr.stores.gcs_credentials import Anonymous, Credentials, find_credentials
 from azarr.stores.http_exchange import (
     Response,
     Session,
@@ -129,7 +130,7 @@ class GCSStore(NetworkStore[GCSClient]):
         async with open_session(self.traffic.concurrency, trust_env=self._trust_env, resends=False) as session:
             credentials: Credentials = Anonymous()
             if self._token is not None:
-                credentials = Given(self._token)
+                credentials = GivenToken(self._token)
             elif not self._anonymous:
                 credentials = await find_credentials(self._service_file, session, read_only=self.read_only)
             yield GCSClient(session, credentials)

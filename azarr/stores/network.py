@@ -35,8 +35,11 @@ T = TypeVar("T")
 ItemT = TypeVar("ItemT")
 ClientT = TypeVar("ClientT")
 
-MARKS = 8
-"""How many conditional writes a value remembers: as many may overtake one whose answer was lost before it takes itself for lost."""
+MARKS = 64
+"""How many conditional writes a value remembers: as many may overtake one whose answer was lost before it takes itself for lost.
+
+With sixteen writers of one value, nine have overtaken one; 64 marks take 1 KiB, where servers keep 2 KiB at least.
+"""
 
 
 class Tag(NamedTuple):

@@ -180,7 +180,7 @@ def _own_stores() -> Iterable[Entry[Opener]]:
     for schemes, opener in (
         (("s3",), Lazy("azarr.stores.s3", Extra("aiobotocore", "s3"))),
         (("gs", "gcs"), Lazy("azarr.stores.gcs", Extra("aiohttp", "gcs"))),
-        (("az", "abfs", "abfss"), Lazy("azarr.stores.azure", Extra("azure.storage.blob", "azure"))),
+        (("az", "abfs", "abfss"), Lazy("azarr.stores.azure", Extra("aiohttp", "azure"))),
         (("http", "https"), Lazy("azarr.stores.http", Extra("aiohttp", "http"))),
         (("mongodb", "mongodb+srv"), Lazy("azarr.stores.gridfs", Extra("pymongo", "mongodb"))),
         (("redis", "rediss"), Lazy("azarr.stores.redis", Extra("redis", "redis"))),
