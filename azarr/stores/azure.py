@@ -5,10 +5,9 @@ from __future__ import annotations
 import base64
 import re
 import uuid
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
-from typing import Any, Final
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from typing import Any, Final, Self
 from urllib.parse import quote, unquote, urlsplit
 from xml.etree import ElementTree as ET
 
@@ -16,11 +15,10 @@ from yarl import URL
 
 from azarr.errors import PreconditionFailedError, StoreError, ThrottledError, TransientStoreError
 from azarr.retry import RetryPolicy
-from azarr.stores.azure_credentials import Asked, Signer, find_account, find_signer
+from azarr.stores.azure_credentials import Account, Asked, find_account, find_signer
 from azarr.stores.base import Request
 from azarr.stores.http_exchange import (
     Response,
-    Session,
     ask,
     body_of,
     drain,
@@ -59,12 +57,25 @@ MARKS: Final = "azarr_marks"
 _CONTAINER: Final = re.compile(r"\$root|\$web|\$logs|[a-z0-9](-?[a-z0-9]){2,62}")
 
 
-@dataclass(frozen=True, slots=True)
 class AzureClient:
-    """A session, and who asks."""
+    """A session, and what signs its requests; to be used with ``async with``."""
 
-    session: Session
-    signer: Signer
+    def __init__(self, account: Account, concurrency: int, *, trust_env: bool) -> None:
+        self._account, self._concurrency, self._trust_env = account, concurrency, trust_env
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        try:
+            session = open_session(self._concurrency, trust_env=self._trust_env, resends=False)
+            self.session = await self._stack.enter_async_context(session)
+            self.signer = await find_signer(self._account, self._stack)
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
 
 
 class AzureStore(NetworkStore[AzureClient]):
@@ -131,11 +142,8 @@ class AzureStore(NetworkStore[AzureClient]):
         """Where the values are."""
         return "azure", self._origin, self._path, self.root
 
-    @asynccontextmanager
-    async def _connect(self) -> AsyncIterator[AzureClient]:
-        async with AsyncExitStack() as stack:
-            session = await stack.enter_async_context(open_session(self.traffic.concurrency, trust_env=self._trust_env, resends=False))
-            yield AzureClient(session, await find_signer(self._account, stack))
+    def _connect(self) -> AzureClient:
+        return AzureClient(self._account, self.traffic.concurrency, trust_env=self._trust_env)
 
     # Reading
 

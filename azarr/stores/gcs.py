@@ -7,10 +7,7 @@ import json
 import os
 import re
 import uuid
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Self
 from urllib.parse import quote, urlsplit
 
 from crc32c import crc32c
@@ -19,11 +16,10 @@ from yarl import URL
 from azarr.errors import PreconditionFailedError, StoreError, ThrottledError, TransientStoreError
 from azarr.retry import RetryPolicy
 from azarr.stores.base import Request
-from azarr.stores.bearer_tokens import AccessToken, GivenToken
-from azarr.stores.gcs_credentials import Anonymous, Credentials, find_credentials
+from azarr.stores.bearer_tokens import AccessToken
+from azarr.stores.gcs_credentials import Who, find_credentials
 from azarr.stores.http_exchange import (
     Response,
-    Session,
     ask,
     body_of,
     drain,
@@ -61,12 +57,23 @@ TAGGED: Final = 5
 _BUCKET: Final = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
 
 
-@dataclass(frozen=True, slots=True)
 class GCSClient:
-    """A session, and who asks."""
+    """A session, and what its requests are signed with; to be used with ``async with``."""
 
-    session: Session
-    credentials: Credentials
+    def __init__(self, who: Who, concurrency: int, *, trust_env: bool) -> None:
+        self._who, self._concurrency, self._trust_env = who, concurrency, trust_env
+
+    async def __aenter__(self) -> Self:
+        self.session = open_session(self._concurrency, trust_env=self._trust_env, resends=False)
+        try:
+            self.credentials = await find_credentials(self._who, self.session)
+        except BaseException:
+            await self.session.close()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.session.close()
 
 
 class GCSStore(NetworkStore[GCSClient]):
@@ -110,12 +117,13 @@ class GCSStore(NetworkStore[GCSClient]):
             raise StoreError(f"{bucket!r:.100} is not the name of a bucket of Google Cloud Storage")
         self.bucket = bucket
         self._endpoint = _endpoint(endpoint or os.environ.get("STORAGE_EMULATOR_HOST") or ENDPOINT)
-        self._service_file = None if service_file is None else os.fspath(service_file)
-        self._token, self._project, self._trust_env = token, project, trust_env
         unnamed = token is None and service_file is None
-        self._anonymous = (unnamed and not self._endpoint.startswith("https:")) if anonymous is None else anonymous
-        if self._anonymous and not unnamed:
+        if anonymous and not unnamed:
             raise StoreError("anonymous requests have no credentials: pass anonymous=True, or token= or service_file=")
+        if anonymous is None:
+            anonymous = unnamed and not self._endpoint.startswith("https:")
+        self._who = Who(anonymous, token, None if service_file is None else os.fspath(service_file), read_only)
+        self._project, self._trust_env = project, trust_env
 
     def __repr__(self) -> str:
         return f"GCSStore('gs://{self.bucket}/{self.root.rstrip('/')}')"
@@ -125,15 +133,8 @@ class GCSStore(NetworkStore[GCSClient]):
         """Where the values are."""
         return "gcs", self._endpoint, self.bucket, self.root
 
-    @asynccontextmanager
-    async def _connect(self) -> AsyncIterator[GCSClient]:
-        async with open_session(self.traffic.concurrency, trust_env=self._trust_env, resends=False) as session:
-            credentials: Credentials = Anonymous()
-            if self._token is not None:
-                credentials = GivenToken(self._token)
-            elif not self._anonymous:
-                credentials = await find_credentials(self._service_file, session, read_only=self.read_only)
-            yield GCSClient(session, credentials)
+    def _connect(self) -> GCSClient:
+        return GCSClient(self._who, self.traffic.concurrency, trust_env=self._trust_env)
 
     # Reading
 

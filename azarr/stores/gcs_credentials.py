@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, cast
 
 import aiohttp
 
 from azarr.errors import StoreError, TransientStoreError
 from azarr.extras import Extra
-from azarr.stores.bearer_tokens import BearerToken, Issued
+from azarr.stores.bearer_tokens import AccessToken, BearerToken, GivenToken, Issued
 from azarr.stores.http_exchange import Session
 
 try:
@@ -42,18 +43,32 @@ class Anonymous:
         return {}
 
 
-async def find_credentials(service_file: str | None, session: Session, *, read_only: bool) -> Credentials:
-    """The credentials in ``service_file``, or those of the environment, of gcloud, or of the machine."""
+@dataclass(frozen=True, slots=True)
+class Who:
+    """Who asks, as a user says it: ``anonymous``, or by ``token``, or else by ``service_file``, or what is found where that is ``None``."""
+
+    anonymous: bool
+    token: AccessToken | None = field(default=None, repr=False)
+    service_file: str | None = None
+    read_only: bool = False
+
+
+async def find_credentials(who: Who, session: Session) -> Credentials:
+    """What requests are signed with; tokens are fetched through ``session``."""
+    if who.token is not None:
+        return GivenToken(who.token)
+    if who.anonymous:
+        return Anonymous()
 
     def read() -> Any:
-        return Token(service_file=service_file, session=cast("Any", session), scopes=SCOPES[read_only])
+        return Token(service_file=who.service_file, session=cast("Any", session), scopes=SCOPES[who.read_only])
 
     try:
         found = await asyncio.to_thread(read)
     except Exception as error:  # noqa: BLE001 - whatever a wrong file makes of the parts of the library
         raise StoreError(f"the file with the credentials of Google Cloud cannot be read ({type(error).__name__})") from None
-    if service_file is not None and not found.service_data:
-        raise StoreError(f"{service_file!r} has no credentials of Google Cloud")
+    if who.service_file is not None and not found.service_data:
+        raise StoreError(f"{who.service_file!r} has no credentials of Google Cloud")
 
     async def fetch() -> Issued:
         return await _fetched(found)

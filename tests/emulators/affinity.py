@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import pickle
 import subprocess
@@ -56,6 +57,13 @@ async def use_and_close(store):
     await store.aclose()
 
 
+async def use_and_forget(file):
+    await use(pickle.loads(file))
+    gc.collect()
+    await asyncio.sleep(0)
+    gc.collect()
+
+
 def main(file):
     store = pickle.loads(Path(file).read_bytes())
     for _ in range(3):
@@ -74,6 +82,7 @@ def main(file):
         import uvloop
 
         uvloop.run(use(store))
+    asyncio.run(use_and_forget(pickle.dumps(store)))
     asyncio.run(use_and_close(pickle.loads(pickle.dumps(store))))
     asyncio.run(use_and_close(store))
     sys.stdout.write("done\n")

@@ -348,9 +348,9 @@ async def test_files_without_credentials(server, tmp_path, text):
 
 
 def test_credentials_or_none():
-    assert GCSStore("bucket")._anonymous is False
-    assert GCSStore("bucket", endpoint="http://localhost:4443")._anonymous is True
-    assert GCSStore("bucket", endpoint="https://private.googleapis.com")._anonymous is False
+    assert GCSStore("bucket")._who.anonymous is False
+    assert GCSStore("bucket", endpoint="http://localhost:4443")._who.anonymous is True
+    assert GCSStore("bucket", endpoint="https://private.googleapis.com")._who.anonymous is False
     with pytest.raises(StoreError, match="anonymous"):
         GCSStore("bucket", token="x", anonymous=True)
 
