@@ -15,7 +15,7 @@ from yarl import URL
 
 from azarr.errors import PreconditionFailedError, StoreError, ThrottledError, TransientStoreError
 from azarr.retry import RetryPolicy
-from azarr.stores.base import Request
+from azarr.stores.base import Request, Stamped
 from azarr.stores.bearer_tokens import AccessToken
 from azarr.stores.gcs_credentials import Who, find_credentials
 from azarr.stores.http_exchange import (
@@ -137,6 +137,10 @@ class GCSStore(NetworkStore[GCSClient]):
         return GCSClient(self._who, self.traffic.concurrency, trust_env=self._trust_env)
 
     # Reading
+
+    async def get_stamped(self, key: str, byte_range: Request = None) -> Stamped:
+        found = await self._fetched(key, byte_range, tagged=False)  # the generation comes with the value, and is enough
+        return Stamped(None) if found is None else Stamped(found.value, None if found.tag is None else found.tag.name)
 
     async def _get(self, client: GCSClient, key: str, request: Request, attempt: Attempt, *, tagged: bool) -> Fetched | None:
         if is_nothing(request):

@@ -14,7 +14,7 @@ from yarl import URL
 
 from azarr.errors import StoreError, TransientStoreError
 from azarr.retry import RetryPolicy
-from azarr.stores.base import Request
+from azarr.stores.base import Request, Stamped
 from azarr.stores.http_exchange import (
     Response,
     Session,
@@ -101,6 +101,11 @@ class HTTPStore(NetworkReader[Session]):
 
     def _connect(self) -> AbstractAsyncContextManager[Session]:
         return open_session(self.traffic.concurrency, trust_env=self._trust_env)
+
+    async def get_stamped(self, key: str, byte_range: Request = None) -> Stamped:
+        value, version = await self.get_versioned(key, byte_range)
+        # a weak ETag ('W/"…"') may be that of other bytes, too
+        return Stamped(value, version.name if isinstance(version, Tag) and str(version.name).startswith('"') else None)
 
     async def _get(self, client: Session, key: str, request: Request, attempt: Attempt, *, tagged: bool) -> Fetched | None:
         if is_nothing(request):

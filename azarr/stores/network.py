@@ -143,13 +143,7 @@ class NetworkReader(ReadableStore, StampingStore, Generic[ClientT]):
         return self.traffic.stats
 
     async def get(self, key: str, byte_range: Request = None) -> Buffer | None:
-        full = self.root + check_key(key)
-        nbytes = nbytes_of(byte_range)
-
-        async def attempt(attempt: Attempt) -> Fetched | None:
-            return await self._get(await self._clients.get(), full, byte_range, attempt, tagged=False)
-
-        found = await self._made("get", key, attempt, nbytes)
+        found = await self._fetched(key, byte_range, tagged=False)
         return None if found is None else found.value
 
     @property
@@ -158,17 +152,20 @@ class NetworkReader(ReadableStore, StampingStore, Generic[ClientT]):
         return True
 
     async def get_versioned(self, key: str, byte_range: Request = None) -> Versioned:
-        full = self.root + check_key(key)
-
-        async def attempt(attempt: Attempt) -> Fetched | None:
-            return await self._get(await self._clients.get(), full, byte_range, attempt, tagged=True)
-
-        found = await self._made("get", key, attempt, nbytes_of(byte_range))
+        found = await self._fetched(key, byte_range, tagged=True)
         return Versioned(None, None) if found is None else Versioned(found.value, found.tag)
 
     async def get_stamped(self, key: str, byte_range: Request = None) -> Stamped:
         value, version = await self.get_versioned(key, byte_range)
         return Stamped(value, version.name if isinstance(version, Tag) else None)
+
+    async def _fetched(self, key: str, byte_range: Request, *, tagged: bool) -> Fetched | None:
+        full = self.root + check_key(key)
+
+        async def attempt(attempt: Attempt) -> Fetched | None:
+            return await self._get(await self._clients.get(), full, byte_range, attempt, tagged=tagged)
+
+        return await self._made("get", key, attempt, nbytes_of(byte_range))
 
     async def size(self, key: str) -> int | None:
         """The size of the value in bytes; ``None`` where ``key`` is absent."""

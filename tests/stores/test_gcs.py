@@ -76,6 +76,14 @@ async def test_versions_are_generations_with_their_marks(store, server, reply):
         await store.get_versioned("k")
 
 
+async def test_whether_parts_are_of_one_value_is_told_by_one_request(store, server, reply):
+    server.script = [reply(200, b"v", x_goog_generation="7"), reply(404), reply(200, b"v")]
+    assert await store.get_stamped("k") == (b"v", "7")
+    assert await store.get_stamped("k") == (None, None)
+    assert await store.get_stamped("k") == (b"v", None)
+    assert len(server.asked) == 3
+
+
 async def test_missing_is_not_a_missing_bucket(store, server, reply):
     for work in (lambda: store.get("k"), lambda: store.size("k"), lambda: store.erase("k"), lambda: store.get("k", Suffix(0))):
         server.script = [reply(404, b'{"error": {"message": "No such object: bucket/root/k"}}')]

@@ -315,6 +315,24 @@ async def test_states_without_a_name_are_like_no_other(store, server, reply):
     assert (await store.get_versioned("k")).version != (await store.get_versioned("k")).version
 
 
+@pytest.mark.parametrize(("tag", "stamp"), [('"1"', '"1"'), ('W/"1"', None), (None, None)])
+async def test_only_strong_names_of_states_tell_that_two_parts_are_of_one(store, server, reply, tag, stamp):
+    server.answer = lambda asked: reply(200, b"v", **({} if tag is None else {"ETag": tag}))
+    assert await store.get_stamped("k") == (b"v", stamp)
+
+
+async def test_shards_on_a_server_without_names_of_states(server, web):
+    memory = azarr.MemoryStore()
+    array = await azarr.create_array(memory, "x", shape=(12,), chunks=(3,), shards=(12,), dtype="i4")
+    await array.write(range(12))
+    web.update({f"/data/{key}": bytes(memory.get_blocking(key)) for key in [k async for k in memory.list_prefix()]})
+    served = server.answer
+    server.answer = lambda asked: served(asked).replace(b"ETag", b"X-Tag")
+    async with HTTPStore(f"{server.url}/data", retry=NO_RETRIES) as store:
+        array = await azarr.open_array(store, "x")
+        assert (await array[2:5].read()).tolist() == [2, 3, 4]
+
+
 # --- redirects
 
 
