@@ -17,6 +17,7 @@ sdk = pytest.importorskip("azarr.stores.s3", reason='needs aiobotocore: pip inst
 import azarr  # noqa: E402 - needed only where the packages are there
 from azarr.errors import PreconditionFailedError, StoreError  # noqa: E402
 from azarr.retry import RetryPolicy  # noqa: E402
+from azarr.stores import s3_uploads  # noqa: E402
 from azarr.testing import FaultProxy, StoreSuite  # noqa: E402
 from azarr.testing.faults import Answer, BrokenBody, LostResponse, Reset, TruncatedBody  # noqa: E402
 from azarr.types import ByteRange  # noqa: E402
@@ -326,3 +327,23 @@ async def test_a_server_that_takes_so_many_requests_a_second(s3_server, s3_bucke
         await asyncio.gather(*(store.set(f"c/{number}", b"v") for number in range(150)))
         assert len([key async for key in store.list_prefix()]) == 150
         assert 0 < store.stats.throttled < 150
+
+
+async def test_large_values_on_a_bad_network(s3_server, s3_bucket, monkeypatch):
+    monkeypatch.setattr(sdk, "WHOLE_NBYTES", 2**20)
+    monkeypatch.setattr(s3_uploads, "PART_NBYTES", 5 * 2**20)
+    faults = {Reset(): 0.05, LostResponse(): 0.15, Answer(500, code="InternalError"): 0.05}
+    value = bytes(range(256)) * (11 * 2**12)
+    async with (
+        FaultProxy(s3_server.host, s3_server.port, seed=2, faults=faults) as proxy,
+        store_of(s3_server, endpoint_url=proxy.url, retry=PATIENT) as store,
+    ):
+        for number in range(6):
+            await store.set_if(f"k{number}", value[number:], None)
+            found = await store.get_versioned(f"k{number}")
+            assert found.value == value[number:]
+            with pytest.raises(PreconditionFailedError):
+                await store.set_if(f"k{number}", value, None)
+            await store.set(f"k{number}", value)
+            assert await store.get(f"k{number}") == value
+        assert proxy.injected["lost_response"] > 5
