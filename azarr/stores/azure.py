@@ -54,6 +54,9 @@ SUFFIXED: Final = 5
 MARKS: Final = "azarr_marks"
 """The metadata of a blob where the marks of conditional writes are, separated by commas."""
 
+DOMAINS: Final = frozenset({"core.windows.net", "core.chinacloudapi.cn", "core.usgovcloudapi.net", "core.cloudapi.de"})
+"""Where accounts are that a URL may name: tokens are sent there."""
+
 _CONTAINER: Final = re.compile(r"\$root|\$web|\$logs|[a-z0-9](-?[a-z0-9]){2,62}")
 
 
@@ -374,7 +377,7 @@ def open_url(url: str, **options: Any) -> AzureStore:
     if host:
         account, _, domain = host.partition(".")
         service, _, suffix = domain.partition(".")
-        if service not in {"dfs", "blob"} or not re.fullmatch(r"[a-z0-9]{3,24}", account) or not re.fullmatch(r"[a-z0-9.-]+", suffix):
-            raise StoreError("an account in a URL of Azure looks like @account.dfs.core.windows.net")
+        if service not in {"dfs", "blob"} or not re.fullmatch(r"[a-z0-9]{3,24}", account) or suffix not in DOMAINS:
+            raise StoreError("an account in a URL of Azure looks like @account.dfs.core.windows.net; other servers are told by endpoint=")
         options = {"account": account, "endpoint": f"https://{account}.blob.{suffix}", **options}
     return AzureStore(container, root, **options)

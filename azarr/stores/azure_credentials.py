@@ -154,16 +154,12 @@ def find_account(
     if sum(bool(each) for each in (account_key, sas_token, connection_string, credential, anonymous)) > 1:
         raise StoreError("pass one of account_key=, sas_token=, connection_string=, credential= and anonymous=True")
     told = account_key or sas_token or credential or anonymous
-    if connection_string is None and not told:
-        connection_string = os.environ.get("AZURE_STORAGE_CONNECTION_STRING")
     parts = _parsed(connection_string) if connection_string else {}
+    if not (told or parts):
+        parts = _environment(name)
     name = name or parts.get("AccountName") or os.environ.get("AZURE_STORAGE_ACCOUNT") or os.environ.get("AZURE_STORAGE_ACCOUNT_NAME")
     if not told:
-        account_key = parts.get("AccountKey")
-        sas_token = parts.get("SharedAccessSignature")
-        if not parts:
-            account_key = os.environ.get("AZURE_STORAGE_KEY") or os.environ.get("AZURE_STORAGE_ACCOUNT_KEY")
-            sas_token = None if account_key else os.environ.get("AZURE_STORAGE_SAS_TOKEN")
+        account_key, sas_token = parts.get("AccountKey"), parts.get("SharedAccessSignature")
     endpoint = endpoint or parts.get("BlobEndpoint")
     if endpoint is None and name is not None:
         protocol, suffix = parts.get("DefaultEndpointsProtocol", "https"), parts.get("EndpointSuffix", "core.windows.net")
@@ -177,6 +173,23 @@ def find_account(
         raise StoreError("a key of Azure needs the name of its account: pass account=")
     key = None if not account_key else _key(account_key)
     return Account(name or "", endpoint, key, sas_token.lstrip("?") if sas_token else None, credential, anonymous)
+
+
+def _environment(name: str | None) -> dict[str, str]:
+    """What the environment tells of the account ``name``, or of any, as the parts of a connection string; nothing where it has another."""
+    get = os.environ.get
+    parts = _parsed(get("AZURE_STORAGE_CONNECTION_STRING", ""))
+    if not parts:
+        found = {
+            "AccountName": get("AZURE_STORAGE_ACCOUNT") or get("AZURE_STORAGE_ACCOUNT_NAME"),
+            "AccountKey": get("AZURE_STORAGE_KEY") or get("AZURE_STORAGE_ACCOUNT_KEY"),
+            "SharedAccessSignature": get("AZURE_STORAGE_SAS_TOKEN"),
+        }
+        parts = {key: text for key, text in found.items() if text}
+        if "AccountKey" in parts:
+            parts.pop("SharedAccessSignature", None)
+    # a signature is for one account, and shows to any other that it is sent to
+    return {} if name is not None and parts.get("AccountName", name) != name else parts
 
 
 def _key(text: str) -> bytes:

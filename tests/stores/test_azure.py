@@ -350,6 +350,18 @@ def test_accounts_of_the_environment(monkeypatch):
     assert find("name", sas_token="s").key is None
 
 
+def test_what_the_environment_has_of_one_account_is_not_sent_to_another(monkeypatch):
+    other = Account("other", "https://other.blob.core.windows.net")
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT", "name")
+    monkeypatch.setenv("AZURE_STORAGE_SAS_TOKEN", "sig")
+    assert find("other") == other
+    monkeypatch.setenv("AZURE_STORAGE_KEY", "a2V5")
+    assert find("other") == other
+    monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", "AccountName=third;AccountKey=a2V5;EndpointSuffix=core.usgovcloudapi.net")
+    assert find("other") == other
+    assert find("third") == Account("third", "https://third.blob.core.usgovcloudapi.net", b"key")
+
+
 @pytest.mark.parametrize(
     "given",
     [
@@ -400,6 +412,7 @@ def test_urls(monkeypatch, url, container, root, origin):
         "abfss://box@host/x",
         "abfss://box@a.b.evil.org:80/x",
         "abfss://box@name.dfs.core.windows.net@evil.org/x",
+        "abfss://box@name.dfs.evil.org/x",
     ],
 )
 def test_urls_that_are_none(url):

@@ -233,9 +233,10 @@ async def test_large_values_that_get_nowhere(store, server, reply, monkeypatch):
         with pytest.raises(StoreError) as failure:
             await store.set("k", b"0123456789")
         assert "SECRET" not in "".join(traceback.format_exception(failure.value))
-    server.script = [reply(200, Location="http://127.0.0.1:9/elsewhere")]
-    with pytest.raises(StoreError, match="another server"):
-        await store.set("k", b"0123456789")
+    for headers in ({}, {"Location": "/place"}, {"Location": "http://127.0.0.1:9/elsewhere"}, {"Location": f"{server.url}0/"}):
+        server.script = [reply(200, **headers)]
+        with pytest.raises(StoreError, match="another server"):
+            await store.set("k", b"0123456789")
 
 
 # --- failures
