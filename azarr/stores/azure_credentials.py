@@ -117,7 +117,8 @@ async def find_signer(account: Account, stack: AsyncExitStack) -> Signer:
     try:
         identity = await asyncio.to_thread(importlib.import_module, "azure.identity.aio")  # it takes tenths of a second
     except ImportError as error:
-        raise Extra("azure.identity", "azure").missing("stores of Azure without a key or a signature", error) from error
+        missing = Extra("azure.identity", "azure").missing("stores of Azure without a key or a signature", error)
+        raise StoreError(str(missing)) from error
     return Entra(token_of(await stack.enter_async_context(identity.DefaultAzureCredential())))
 
 

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import hmac
 import pickle
+import sys
 import time
 import traceback
 from types import SimpleNamespace
@@ -303,6 +304,13 @@ async def test_the_default_credential_is_closed(server, reply, monkeypatch):
         await store.get("k")
         assert (made[0].issued, made[0].closed) == (1, 0)
     assert made[0].closed == 1
+
+
+async def test_without_the_package_that_finds_credentials(server, monkeypatch):
+    monkeypatch.setitem(sys.modules, "azure.identity.aio", None)
+    async with AzureStore("box", endpoint=server.url) as store:
+        with pytest.raises(StoreError, match="azarr.azure"):
+            await store.get("k")
 
 
 @pytest.mark.parametrize(
