@@ -15,6 +15,9 @@ BACK = 0.85
 STEEPNESS = 0.4
 """How fast the rate grows: requests a second, by the third power of seconds."""
 
+TOLERATED, REMEMBERED = 0.05, 200
+"""What part of the latest answers, so many, may ask to slow down before it is taken for a limit: servers that are busy do so now and then."""
+
 BUCKET = 0.5
 """Seconds over which successes are counted at least before they make a rate."""
 
@@ -32,13 +35,28 @@ class Pace:
     ``clock`` is that of the loop: seconds.
     """
 
-    __slots__ = ("_begun", "_clock", "_cut_at", "_fixed", "_measured", "_next", "_peak", "_recovery", "_succeeded", "_turn", "limited")
+    __slots__ = (
+        "_answers",
+        "_begun",
+        "_clock",
+        "_cut_at",
+        "_fixed",
+        "_measured",
+        "_next",
+        "_peak",
+        "_recovery",
+        "_succeeded",
+        "_throttled",
+        "_turn",
+        "limited",
+    )
 
     def __init__(self, clock: Callable[[], float], fixed: float | None = None) -> None:
         self._clock = clock
         self.limited = fixed is not None
         """Whether requests have to ``wait``."""
         self._fixed = fixed
+        self._answers = self._throttled = 0.0
         self._begun, self._succeeded, self._measured = self._clock(), 0, 0.0
         self._cut_at: float | None = None
         self._peak = 0.0
@@ -72,6 +90,7 @@ class Pace:
     def succeeded(self) -> None:
         """A request was answered."""
         self._succeeded += 1
+        self._answers += 1
         if self._succeeded % 16 == 0:
             self._measure(self._clock())
 
@@ -86,6 +105,13 @@ class Pace:
         """The server asked to slow down, in answer to a request made at ``asked_at``."""
         if self._cut_at is not None and asked_at <= self._cut_at:
             return  # one of those that were under way when the rate was cut
+        if self._answers > REMEMBERED:
+            self._answers, self._throttled = self._answers / 2, self._throttled / 2
+        self._answers += 1
+        self._throttled += 1
+        if self._throttled <= 1 + TOLERATED * self._answers:
+            return
+        self._answers = self._throttled = 0.0
         now = self._clock()
         self._measure(now)
         through, rate = self._measured, self.rate

@@ -200,6 +200,28 @@ def test_throttled_requests_soon_go_as_fast_as_the_server_takes_them(run_virtual
     assert later.count(False) < 0.1 * len(later)
 
 
+def test_a_server_that_throttles_now_and_then_is_not_slowed_down(run_virtual):
+    traffic, chance, done = Traffic(RetryPolicy(), seed=2), random.Random(5), 0
+
+    async def attempt(_):
+        await asyncio.sleep(0.01)
+        if chance.random() < 0.02:
+            raise ThrottledError("a moment")
+
+    async def ask():
+        nonlocal done
+        while asyncio.get_running_loop().time() < 20:
+            await traffic.run("get", "k", attempt)
+            done += 1
+
+    async def main():
+        await asyncio.gather(*(ask() for _ in range(32)))
+
+    run_virtual(main)
+    assert done > 0.4 * 20 * 32 / 0.01  # a fiftieth of them waited for a while
+    assert traffic.stats.throttled > 500
+
+
 def test_a_request_that_waits_can_be_cancelled(run_virtual):
     traffic = Traffic(RetryPolicy(), concurrency=1)
 
