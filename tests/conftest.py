@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import gc
 import selectors
+import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -17,6 +19,9 @@ from azarr.stores.base import Request, Reserve
 from azarr.stores.latency import LatencyStore
 from azarr.stores.memory import MemoryStore
 from azarr.types import Buffer
+
+# Processes that tests spawn find the tests here; at the end, so that azarr is the one that is installed.
+sys.path.append(str(Path(__file__).parents[1]))
 
 # how long an example takes says something of the machine, and nothing of the code
 settings.register_profile("azarr", deadline=None)
