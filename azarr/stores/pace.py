@@ -16,7 +16,7 @@ STEEPNESS = 0.4
 """How fast the rate grows: requests a second, by the third power of seconds."""
 
 TOLERATED, REMEMBERED = 0.05, 200
-"""What part of the latest answers, so many, may ask to slow down before it is taken for a limit: servers that are busy do so now and then."""
+"""What part of the latest answers, so many, may ask to slow down before that is taken for a limit: busy servers do so now and then."""
 
 BUCKET = 0.5
 """Seconds over which successes are counted at least before they make a rate."""
