@@ -16,7 +16,7 @@ from azarr import appending, documents, extents, resizing
 from azarr.array_locks import ArrayLocks, array_locks_of
 from azarr.cached_reading import read_cached
 from azarr.chunk_grids import RectilinearGrid, RegularGrid
-from azarr.chunk_lengths import ChunkLengths, count_of, start_of
+from azarr.chunk_lengths import ChunkLengths, count_of
 from azarr.chunk_sources import ChunkSource, PlainChunks, UnequalChunks
 from azarr.codecs.ignored import understood
 from azarr.codecs.pipeline import CodecPipeline
@@ -25,6 +25,7 @@ from azarr.data_types import DataType
 from azarr.data_types.struct import field_of
 from azarr.engine import Engine, default_engine
 from azarr.errors import SelectionError, StoreError, WriteError
+from azarr.indexers import BlockIndexer, OuterIndexer, PointIndexer
 from azarr.ingest import WriteOptions, WriteReport, write_stream
 from azarr.metadata.model import ArrayMetadata
 from azarr.reading import read
@@ -32,8 +33,6 @@ from azarr.selection import (
     AnySelection,
     BasicKey,
     Index,
-    OuterKey,
-    PointKey,
     PointSelection,
     Positions,
     Selection,
@@ -155,12 +154,12 @@ class ArrayView:
         return ArrayView(self.array, selection, self._field)
 
     @property
-    def oindex(self) -> OuterIndexer:
+    def oindex(self) -> OuterIndexer[ArrayView]:
         """To select with lists, arrays and masks along each axis: ``view.oindex[[3, 1], :, mask]``."""
         return OuterIndexer(self)
 
     @property
-    def vindex(self) -> PointIndexer:
+    def vindex(self) -> PointIndexer[ArrayView]:
         """To select points: ``view.vindex[[0, 1], [5, 2]]``, or ``view.vindex[mask]``."""
         return PointIndexer(self)
 
@@ -438,7 +437,7 @@ class AsyncArray(ArrayView):
         return self.source.unit_shape if isinstance(self.source, ShardedChunks) else None
 
     @property
-    def blocks(self) -> BlockIndexer:
+    def blocks(self) -> BlockIndexer[ArrayView]:
         """To select whole chunks: ``array.blocks[0, 2:4]``."""
         return BlockIndexer(self)
 
@@ -542,53 +541,6 @@ class State(NamedTuple):
     metadata: ArrayMetadata
     source: ChunkSource
     selection: Selection
-
-
-class OuterIndexer:
-    """``view.oindex[...]``: arrays of integers and masks select along each axis for itself, beside integers and slices."""
-
-    __slots__ = ("_view",)
-
-    def __init__(self, view: ArrayView) -> None:
-        self._view = view
-
-    def __getitem__(self, key: OuterKey) -> ArrayView:
-        """The selected view; ``SelectionError`` where there is no such part."""
-        return self._view.selected(self._view.selection.outer(key))
-
-
-class PointIndexer:
-    """``view.vindex[...]``: coordinates for every axis, which broadcast, or a mask of the view's shape select single points."""
-
-    __slots__ = ("_view",)
-
-    def __init__(self, view: ArrayView) -> None:
-        self._view = view
-
-    def __getitem__(self, key: PointKey) -> ArrayView:
-        """The selected view, of the shape of the coordinates; ``SelectionError`` where there are no such points."""
-        return self._view.selected(self._view.selection.points(key))
-
-
-class BlockIndexer:
-    """``array.blocks[...]``: integers and slices count whole chunks, as ``array.chunks`` has them."""
-
-    __slots__ = ("_array",)
-
-    def __init__(self, array: AsyncArray) -> None:
-        self._array = array
-
-    def __getitem__(self, key: BasicKey) -> ArrayView:
-        """The view of the selected chunks; ``SelectionError`` where there is no such chunk."""
-        array = self._array
-        blocks = Selection.whole(tuple(map(count_of, array.shape, array.chunks))).select(key)
-        items = []
-        for block, chunk in zip(blocks.axes, array.chunks, strict=True):
-            if block.step != 1:
-                raise SelectionError("blocks are selected by integers and slices without a step")
-            start = block.take(np.asarray(0)).item() if block.length else 0
-            items.append(slice(start_of(start, chunk), start_of(start + block.length, chunk)))
-        return array[tuple(items)]
 
 
 def check_out(out: object, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:

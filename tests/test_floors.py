@@ -21,6 +21,7 @@ FLOORS = {
     "azarr.retry": 0,
     "azarr.data_types": 1,
     "azarr.selection": 1,
+    "azarr.indexers": 1,
     "azarr.axis_plans": 1,
     "azarr.projections": 1,
     "azarr.coverage": 1,
