@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Awaitable, Coroutine, Iterable
 from contextlib import suppress
 from typing import Any, Literal, TypeVar, cast
 
@@ -28,6 +28,7 @@ from azarr.stores.base import (
     check_prefix,
 )
 from azarr.stores.threads import ended
+from azarr.stores.together import together
 from azarr.types import Buffer, ByteRange, Listing, Suffix
 
 try:
@@ -326,14 +327,3 @@ async def names_of(listing: AsyncIterator[str]) -> list[str]:
     """The names of a listing, without what some stores hang on them."""
     names = [name.strip("/") async for name in listing]
     return list(dict.fromkeys(name for name in names if name))
-
-
-async def together(call: Callable[[Any], Awaitable[T]], items: list[Any]) -> list[T]:
-    """The answers for all ``items``, in their order, asked for at once; where one fails, the others are cancelled."""
-    tasks = [asyncio.ensure_future(call(item)) for item in items]
-    try:
-        return [await task for task in tasks]
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)

@@ -6,7 +6,6 @@ one attempt at each request is made; everything else is here.
 
 from __future__ import annotations
 
-import asyncio
 import random
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterable
@@ -28,11 +27,11 @@ from azarr.stores.base import (
     check_prefix,
 )
 from azarr.stores.clients import Clients
+from azarr.stores.together import together
 from azarr.stores.traffic import CONCURRENCY, Attempt, Traffic, TrafficStats
 from azarr.types import Buffer, ByteRange, Listing
 
 T = TypeVar("T")
-ItemT = TypeVar("ItemT")
 ClientT = TypeVar("ClientT")
 
 MARKS = 64
@@ -408,15 +407,3 @@ def nbytes_of(request: Request) -> int:
 def is_key(key: str) -> bool:
     """Whether what others have put on a server is a key here: folder markers (``a/``), ``..`` and the like are not."""
     return bool(key) and not key.endswith("/") and "\\" not in key and "\0" not in key and not {"", ".", ".."} & set(key.split("/"))
-
-
-async def together(work: Callable[[ItemT], Awaitable[None]], items: Iterable[ItemT]) -> None:
-    """Do ``work`` for all ``items`` at once; where one fails, the others are cancelled, and its error comes out."""
-    tasks = [asyncio.ensure_future(work(item)) for item in items]
-    try:
-        for task in tasks:
-            await task
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)

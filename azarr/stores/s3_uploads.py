@@ -9,10 +9,10 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 from azarr.errors import PreconditionFailedError, StoreError
 from azarr.stores.aws_signing import query_of
-from azarr.stores.network import together
 from azarr.stores.s3_failures import Failure, error_of, known
 from azarr.stores.s3_requests import Ask, S3Requests
 from azarr.stores.threads import ended
+from azarr.stores.together import together
 from azarr.stores.traffic import Attempt
 from azarr.types import Buffer
 
