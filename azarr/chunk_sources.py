@@ -36,6 +36,9 @@ RUN_NBYTES = 2**20
 RUN_LENGTH = 1024
 """Chunks that are placed in one go at most, however small they are: a plan should not cost more memory than the data."""
 
+JOINED_NBYTES = 65536
+"""Room for what encoded chunks are longer than decoded ones, beside an eighth."""
+
 PIPELINES = 1024
 """How many pipelines an array with chunks of many shapes keeps."""
 
@@ -104,6 +107,12 @@ class ChunkSource(Protocol):
     def copy_blocking(self, run: AnyRun, memory: memoryview) -> list[int]:
         """Copy chunks that nothing compresses side by side into ``memory``, and answer which of them are not stored."""
 
+    def fetch_joined(self, run: AnyRun) -> tuple[memoryview, list[int | None]] | None:
+        """The encoded chunks of ``run`` one behind the other, and their sizes, ``None`` where one is not stored.
+
+        ``None`` where they are not to be had like that. A chunk that does not decode may be whole all the same, if it is fetched alone.
+        """
+
     async def fetch(self, batch: Batch, requests: asyncio.Semaphore) -> list[Buffer | None]:
         """The encoded chunks of ``batch`` in its order."""
 
@@ -160,6 +169,17 @@ def decoded(pipeline: CodecPipeline, old: Buffer, *, covered: bool) -> Array:
 def encoded_or_none(pipeline: CodecPipeline, chunk: Array) -> Buffer | None:
     """The encoded chunk; ``None`` where every element is the fill value, as such chunks are not stored."""
     return None if is_fill(chunk, pipeline.spec.fill) else pipeline.encode(chunk)
+
+
+def spread(memory: memoryview, nbytes: int, sizes: Sequence[int | None]) -> list[int]:
+    """Move chunks of ``nbytes`` that lie one behind the other in ``memory`` to where they belong; which are missing, as ``sizes`` say."""
+    missing = [number for number, size in enumerate(sizes) if size is None]
+    position = (len(sizes) - len(missing)) * nbytes
+    for number in range(len(sizes) - 1, missing[0] if missing else len(sizes), -1):
+        if sizes[number] is not None:
+            memory[number * nbytes : (number + 1) * nbytes] = memory[position - nbytes : position]
+            position -= nbytes
+    return missing
 
 
 class PlainChunks:
@@ -231,19 +251,28 @@ class PlainChunks:
 
     def copy_blocking(self, run: AnyRun, memory: memoryview) -> list[int]:
         nbytes = self.pipeline_of(run.coords).spec.nbytes
-        outs = [memory[start : start + nbytes] for start in range(0, run.length * nbytes, nbytes)]
         if (names := self._folder_and_names(run)) is not None:
-            sizes = self.store.get_each_into(*names, outs)
-        else:
-            sizes = [self.store.get_into(self.key(coords), out) for coords, out in zip(run.chunk_coords(), outs, strict=True)]
-        if sizes == [nbytes] * run.length:
-            return []
-        for number, size in enumerate(sizes):
-            if size is not None and size != nbytes:
+            sizes = self.store.get_joined(*names, memory)
+            if len(sizes) == run.length and {*sizes} <= {nbytes, None}:
+                return spread(memory, nbytes, sizes)
+        missing = []
+        for number, coords in enumerate(run.chunk_coords()):
+            size = self.store.get_into(self.key(coords), memory[number * nbytes : (number + 1) * nbytes])
+            if size is None:
+                missing.append(number)
+            elif size != nbytes:
                 error = wrong_size("bytes", size, nbytes)
-                error.coords = run.chunk_coords()[number]
+                error.coords = coords
                 raise error
-        return [number for number, size in enumerate(sizes) if size is None]
+        return missing
+
+    def fetch_joined(self, run: AnyRun) -> tuple[memoryview, list[int | None]] | None:
+        if (names := self._folder_and_names(run)) is None:
+            return None
+        decoded = run.length * self.pipeline_of(run.coords).spec.nbytes
+        memory = scratch.encoded.reserve(decoded + decoded // 8 + JOINED_NBYTES)
+        sizes = self.store.get_joined(*names, memory)
+        return (memory, sizes) if len(sizes) == run.length else None
 
     async def fetch(self, batch: Batch, requests: asyncio.Semaphore) -> list[Buffer | None]:
         chunks = []

@@ -184,6 +184,7 @@ class ObservedPipeline(CodecPipeline):
         for name in CodecPipeline.__slots__:
             setattr(self, name, getattr(plain, name))
         self._plain, self._observer = plain, observer
+        self.joinable = False  # every run is told of one chunk
 
     @property
     def field(self) -> tuple[str, ...]:

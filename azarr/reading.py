@@ -13,7 +13,7 @@ from functools import partial
 
 import numpy as np
 
-from azarr.chunk_sources import RUN_NBYTES, Batch, ChunkSource
+from azarr.chunk_sources import RUN_NBYTES, Batch, ChunkSource, spread
 from azarr.codecs import scratch
 from azarr.codecs.base import bytes_of
 from azarr.codecs.pipeline import CodecPipeline
@@ -79,6 +79,8 @@ def read_batch(source: ChunkSource, out: Array, batch: Batch) -> None:
             pipeline = source.pipeline_of(run.coords)
             if run.full and raw:
                 place_full_run(pipeline, out, run, partial(source.copy_blocking, run))
+            elif run.full and pipeline.joinable and out.dtype == pipeline.spec.dtype:
+                place_full_run(pipeline, out, run, partial(decode_joined, source, pipeline, run))
             else:
                 place_run(pipeline, out, run, source.fetch_blocking(run))
 
@@ -140,6 +142,17 @@ def chunks_view(out: Array, run: AnyRun, chunk_shape: tuple[int, ...]) -> Array:
     axis = run.axis
     split = part.reshape((*part.shape[:axis], run.length, chunk_shape[axis], *part.shape[axis + 1 :]))
     return split.transpose((axis, *range(axis), *range(axis + 1, split.ndim)))
+
+
+def decode_joined(source: ChunkSource, pipeline: CodecPipeline, run: AnyRun, memory: memoryview) -> list[int]:
+    """Fetch chunks and decode them side by side into ``memory``, in one go if it can be; which of them are not stored."""
+    if (joined := source.fetch_joined(run)) is not None:
+        data, sizes = joined
+        stored = [size for size in sizes if size is not None]
+        nbytes = pipeline.spec.nbytes
+        if pipeline.decode_joined_into(data, stored, memory[: len(stored) * nbytes]):
+            return spread(memory, nbytes, sizes)
+    return decode_run(pipeline, run, source.fetch_blocking(run), memory)
 
 
 def decode_run(pipeline: CodecPipeline, run: AnyRun, fetched: Fetched, memory: memoryview) -> list[int]:

@@ -211,6 +211,10 @@ class ShardedChunks:
                 memory[number * nbytes : (number + 1) * nbytes] = data
         return missing
 
+    def fetch_joined(self, run: AnyRun) -> tuple[memoryview, list[int | None]] | None:
+        del run
+        return None
+
     def _index_blocking(self, unit: Coords, coords: Coords) -> Located:
         located = self._indexes.get(unit)
         if located is None:

@@ -7,6 +7,8 @@ import itertools
 import numpy as np
 import pytest
 import zstandard
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import azarr
 from azarr.codecs import Crc32c, Gzip, Zstd
@@ -353,3 +355,47 @@ async def test_reading_writes_nothing(faulty_store, way):
     await array.read()
     await array[1:3, 4].read()
     assert faulty_store._values == before
+
+
+# Rows of small chunks in files, which are read and decoded in one go
+
+
+@pytest.mark.parametrize("compressors", ["auto", None, [Gzip()]])
+@given(missing=st.sets(st.integers(0, 11)), fill_value=st.integers(0, 3))
+@settings(deadline=None, max_examples=30)
+def test_rows_with_any_chunks_missing(tmp_path_factory, compressors, missing, fill_value):
+    async def main():
+        store = azarr.LocalStore(tmp_path_factory.mktemp("store"), durability="none")
+        array = await azarr.create_array(store, shape=(4, 24), chunks=(4, 2), dtype="i2", fill_value=fill_value, compressors=compressors)
+        expected = np.arange(10, 106, dtype="i2").reshape(4, 24)
+        await array.write(expected)
+        for number in missing:
+            store.erase_blocking(f"c/0/{number}")
+            expected[:, 2 * number : 2 * number + 2] = fill_value
+        assert np.array_equal(await array.read(), expected)
+        assert np.array_equal(await array.read(out=np.empty((4, 24), "i2", order="F")), expected)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("compressors", ["auto", None])
+@pytest.mark.parametrize("nbytes", [0, 5, 15, 17, 100_000])
+async def test_a_damaged_chunk_in_a_row_is_named(tmp_path, compressors, nbytes):
+    store = azarr.LocalStore(tmp_path)
+    array = await azarr.create_array(store, shape=(4, 24), chunks=(4, 2), dtype="i2", fill_value=0, compressors=compressors)
+    await array.write(np.arange(1, 97).reshape(4, 24))
+    store.set_blocking("c/0/7", (b"(" * nbytes)[:nbytes])
+    store.erase_blocking("c/0/3")
+    with pytest.raises(CodecError) as caught:
+        await array.read()
+    assert caught.value.coords == (0, 7)
+
+
+async def test_a_chunk_of_several_frames_in_a_row_is_read(tmp_path):
+    store = azarr.LocalStore(tmp_path)
+    array = await azarr.create_array(store, shape=(4, 24), chunks=(4, 2), dtype="i2", fill_value=0)
+    expected = np.arange(1, 97, dtype="i2").reshape(4, 24)
+    await array.write(expected)
+    data = expected[:, 14:16].tobytes()
+    store.set_blocking("c/0/7", zstandard.compress(data[:3]) + zstandard.compress(data[3:]))
+    assert np.array_equal(await array.read(), expected)

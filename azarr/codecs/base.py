@@ -7,7 +7,7 @@ time in whatever thread calls it, so what is expensive to set up (contexts, scra
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Self, cast
 
 import numpy as np
@@ -140,6 +140,16 @@ class BytesToBytesCodec(Codec):
         if len(decoded) != len(out):
             raise wrong_size(self.name, len(decoded), len(out))
         out[:] = decoded
+
+    joinable: ClassVar[bool] = False
+    """Whether values one behind the other decode to what each of them decodes to, one behind the other."""
+
+    def decode_joined_into(self, data: Buffer, sizes: Sequence[int], out: memoryview) -> bool:
+        """Fill ``out`` with equal shares, decoded from the values of ``sizes`` bytes that lie one behind the other in ``data``.
+
+        For ``joinable`` codecs. ``False`` unless every value has just its share: then they have to be decoded one by one, to find out more.
+        """
+        raise NotImplementedError
 
     def encoded_size(self, nbytes: int) -> int | None:
         """How many bytes ``nbytes`` bytes become, where that does not depend on their content."""

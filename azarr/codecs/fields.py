@@ -33,7 +33,7 @@ class FieldPipeline(CodecPipeline):
         self._whole, self._field = whole, field
         fill = part_of(whole.spec.fill, field)
         self.spec = FieldSpec(whole.spec.shape, fill.dtype, fill[()], whole.spec.limit, element_nbytes=whole.spec.dtype.itemsize)
-        self.direct = False  # a field lies scattered in the chunk
+        self.direct = self.joinable = False  # a field lies scattered in the chunk
 
     def __reduce__(self) -> tuple[type[FieldPipeline], tuple[CodecPipeline, tuple[str, ...]]]:  # type: ignore[override]  # as it is made
         return FieldPipeline, (self._whole, self._field)

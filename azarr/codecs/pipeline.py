@@ -62,6 +62,7 @@ class CodecPipeline:
         "codecs",
         "direct",
         "encoded_size",
+        "joinable",
         "spec",
     )
 
@@ -82,6 +83,8 @@ class CodecPipeline:
         serializer = self._serializer
         self.direct = not self._array_codecs and isinstance(serializer, Bytes) and serializer.in_place(spec)
         """Whether the serialized bytes are the chunk's memory as it is, so that they can be decoded in place."""
+        self.joinable = self.direct and len(self._bytes_codecs) == 1 and self._bytes_codecs[0].joinable
+        """Whether encoded chunks that lie one behind the other can be decoded in one go, in place."""
         self.encoded_size: int | None = serializer.encoded_size(spec)
         """How many bytes an encoded chunk takes, where that does not depend on its content."""
         growth = serializer.growth(spec) if self._bytes_codecs else None
@@ -168,6 +171,13 @@ class CodecPipeline:
             if len(data) != len(out):
                 raise wrong_size(self._serializer.name, len(data), len(out))
             out[:] = data
+
+    def decode_joined_into(self, data: Buffer, sizes: Sequence[int], out: memoryview) -> bool:
+        """As ``decode_bytes_into`` for a ``joinable`` pipeline, with encoded chunks of ``sizes`` bytes one behind the other in ``data``.
+
+        ``False`` where they have to be decoded one by one, to find out what is wrong with which.
+        """
+        return self._bytes_codecs[0].decode_joined_into(data, sizes, out)
 
     def _decompress(self, data: Buffer, first: int = 0) -> Buffer:
         """The bytes before compressor number ``first``, each step bounded by what the codec before it can have made."""

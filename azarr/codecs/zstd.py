@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Self, cast
 
@@ -16,6 +16,9 @@ from azarr.types import JSON, Bound, Buffer
 
 SMALL_NBYTES = 64 * 2**10
 """Up to here, decompressing to new bytes and copying them costs less than setting up a reader that fills the destination."""
+
+HEADER_NBYTES = 18
+"""The longest header of a frame."""
 
 WINDOW_NBYTES = 4096
 """How much a decompressor is fed at a time where what it has been fed bounds what it may answer."""
@@ -68,6 +71,7 @@ class Zstd(BytesToBytesCodec):
     """Zstandard compression. ``level`` runs from -131072 (fast) to 22 (small), 0 is the library's default; ``checksum`` adds one."""
 
     name: ClassVar[str] = "zstd"
+    joinable: ClassVar[bool] = True
     level: int = 3
     checksum: bool = False
 
@@ -142,6 +146,20 @@ class Zstd(BytesToBytesCodec):
         pool.append(decompressor)
         if filled < len(out) or rest != END:
             raise _misfit(bytes(out[:filled]) + rest, len(out))
+
+    def decode_joined_into(self, data: Buffer, sizes: Sequence[int], out: memoryview) -> bool:
+        # A frame that says its size decodes to that or fails. So if all have their shares, and what is left over is nothing, no value
+        # has given anything to another one.
+        view, share, position = memoryview(data), len(out) // max(1, len(sizes)), 0
+        try:
+            for size in sizes:
+                if frame_content_size(view[position : position + HEADER_NBYTES]) != share:
+                    return False
+                position += size
+            self.decode_into(view[:position], out)
+        except (ZstdError, CodecError):
+            return False
+        return True
 
 
 def _damaged(error: ZstdError) -> CodecError:

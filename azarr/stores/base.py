@@ -173,10 +173,26 @@ class BlockingStore(Protocol):
         check_names(folder, names)
         return (self.get_blocking(folder + name, None, reserve) for name in names)
 
-    def get_each_into(self, folder: str, names: Sequence[str], outs: Sequence[memoryview]) -> list[int | None]:
-        """As ``get_into`` for the values at ``folder + name``."""
+    def get_joined(self, folder: str, names: Sequence[str], out: memoryview) -> list[int | None]:
+        """Copy the values at ``folder + name`` one behind the other into ``out``, and answer their sizes, ``None`` where one is absent.
+
+        Before the first value that does not fit it stops: the answer is shorter then. A system that hands out a file piece by piece may
+        make a value look shorter than it is. Whoever uses a value must find that out, and then ask for it alone.
+        """
         check_names(folder, names)
-        return [self.get_into(folder + name, out) for name, out in zip(names, outs, strict=True)]
+        sizes: list[int | None] = []
+        position = 0
+        for name in names:
+            value = self.get_blocking(folder + name)
+            if value is None:
+                sizes.append(None)
+                continue
+            start, position = position, position + len(value)
+            if position > len(out):
+                break
+            out[start:position] = value
+            sizes.append(len(value))
+        return sizes
 
     def get_into(self, key: str, out: memoryview) -> int | None:
         """Copy the value into ``out`` and answer its size, ``None`` where it is absent; a longer value answers ``len(out) + 1``."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager, nullcontext, suppress
 from functools import partial
@@ -29,13 +30,13 @@ from azarr.stores.base import (
 )
 from azarr.stores.files import (
     CREATE,
+    PIECE,
     READ,
     erase_files,
     failure,
     fill,
     is_absent,
     read_value,
-    readv,
     remove_folder,
     reported,
     sync_folder,
@@ -225,25 +226,30 @@ class LocalStore(Store, BlockingStore, ConditionalStore, StampingStore, LockingS
                     value = None
                 yield value
 
-    def get_each_into(self, folder: str, names: Sequence[str], outs: Sequence[memoryview]) -> list[int | None]:
+    def get_joined(self, folder: str, names: Sequence[str], out: memoryview) -> list[int | None]:
+        if sys.platform == "win32" or len(out) > PIECE:
+            return BlockingStore.get_joined(self, folder, names, out)
+        open_file, read, close = os.open, os.readv, os.close
         sizes: list[int | None] = []
-        probe = bytearray(1)
+        position, room = 0, len(out)
         with self._folder(folder, names) as parent:
-            for name, out in zip(names, outs, strict=True):
-                # this loop is what many small chunks cost, so it is written out
+            for name in names:
+                # this loop is what many small chunks cost, so it does without asking for sizes
                 try:
-                    descriptor = os.open(name, READ, dir_fd=parent) if parent is not None else self._open(folder + name)
+                    descriptor = open_file(name, READ, dir_fd=parent) if parent is not None else self._open(folder + name)
                     try:
-                        size = readv(descriptor, out, probe)
-                        if size < len(out):
-                            size = fill(descriptor, out, size)
+                        size = read(descriptor, (out[position:],))
+                        if size == room and os.read(descriptor, 1):
+                            break
                     finally:
-                        os.close(descriptor)
+                        close(descriptor)
                 except (OSError, UnicodeEncodeError) as error:
                     self._check_absent(folder + name, error)
                     sizes.append(None)
                 else:
                     sizes.append(size)
+                    position += size
+                    room -= size
         return sizes
 
     def _open(self, key: str) -> int:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any, cast
 
 from azarr.errors import PreconditionFailedError
-from azarr.stores.base import ReadableStore, Request, Reserve, Stamped, Version, Versioned
+from azarr.stores.base import BlockingStore, ReadableStore, Request, Reserve, Stamped, Version, Versioned
 from azarr.stores.wrapping import Wrapping
 from azarr.telemetry import Listener, Span, StoreRequestEvent, Telemetry, listener
 from azarr.types import Buffer, Listing
@@ -163,18 +163,8 @@ class ObservedStore(Wrapping):
             received(span, value)
             yield value
 
-    def get_each_into(self, folder: str, names: Sequence[str], outs: Sequence[memoryview]) -> list[int | None]:
-        spans, begun = [self._begin("get", folder + name) for name in names], time.perf_counter()
-        try:
-            sizes: list[int | None] = self._store.get_each_into(folder, names, outs)
-        except BaseException as error:
-            for span in spans:
-                span.fail(error)
-            raise
-        share = (time.perf_counter() - begun) / max(1, len(spans))
-        for span, size, out in zip(spans, sizes, outs, strict=True):
-            copied(span, size, out, seconds=share)
-        return sizes
+    def get_joined(self, folder: str, names: Sequence[str], out: memoryview) -> list[int | None]:
+        return BlockingStore.get_joined(self, folder, names, out)  # one by one, each told as a request
 
     def get_into(self, key: str, out: memoryview) -> int | None:
         span = self._begin("get", key)

@@ -186,7 +186,7 @@ class OverlayStore(Wrapping):
         return None
 
     get_each = BlockingStore.get_each
-    get_each_into = BlockingStore.get_each_into
+    get_joined = BlockingStore.get_joined
 
     def get_blocking(self, key: str, byte_range: Request = None, reserve: Reserve | None = None) -> Buffer | None:
         value = super().get_blocking(key, byte_range, reserve)

@@ -100,9 +100,9 @@ class PrefixStore(Wrapping):
     def get_each(self, folder: str, names: Sequence[str], reserve: Reserve) -> Iterator[Buffer | None]:
         return super().get_each(self._below(folder), names, reserve)
 
-    def get_each_into(self, folder: str, names: Sequence[str], outs: Sequence[memoryview]) -> list[int | None]:
+    def get_joined(self, folder: str, names: Sequence[str], out: memoryview) -> list[int | None]:
         with self._own_keys:
-            return super().get_each_into(self._below(folder), names, outs)
+            return super().get_joined(self._below(folder), names, out)
 
     def get_into(self, key: str, out: memoryview) -> int | None:
         with self._own_keys:

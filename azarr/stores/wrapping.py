@@ -19,7 +19,7 @@ BLOCKING: Final = frozenset(
         "get_blocking",
         "get_stamped_blocking",
         "get_each",
-        "get_each_into",
+        "get_joined",
         "get_into",
         "set_blocking",
         "erase_blocking",
@@ -139,9 +139,9 @@ class Wrapping:
         """See ``BlockingStore``."""
         return cast("Iterator[Buffer | None]", self._store.get_each(folder, names, reserve))
 
-    def get_each_into(self, folder: str, names: Sequence[str], outs: Sequence[memoryview]) -> list[int | None]:
+    def get_joined(self, folder: str, names: Sequence[str], out: memoryview) -> list[int | None]:
         """See ``BlockingStore``."""
-        return cast("list[int | None]", self._store.get_each_into(folder, names, outs))
+        return cast("list[int | None]", self._store.get_joined(folder, names, out))
 
     def get_into(self, key: str, out: memoryview) -> int | None:
         """See ``BlockingStore``."""

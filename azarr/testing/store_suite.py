@@ -320,6 +320,22 @@ class StoreSuite(SharingSuite):
         assert blocking.get_into("k", memoryview(bytearray(5))) == 0
         assert blocking.get_into("k", memoryview(bytearray())) == 0
 
+    async def test_get_each(self, blocking: BlockingStore) -> None:
+        for name, value in (("0", b"ab"), ("1", b""), ("10", VALUE)):
+            blocking.set_blocking(f"a/{name}", value)
+        values = blocking.get_each("a/", ["1", "x", "0", "10"], lambda nbytes: memoryview(bytearray(nbytes)))
+        assert [None if value is None else bytes(value) for value in values] == [b"", None, b"ab", VALUE]
+
+    @pytest.mark.parametrize(("nbytes", "answer"), [(500, 5), (261, 5), (260, 4), (5, 4), (4, 2), (2, 2), (0, 0)])
+    async def test_get_joined(self, blocking: BlockingStore, nbytes: int, answer: int) -> None:
+        for name, value in (("0", b"ab"), ("1", b""), ("2", b"cde"), ("10", VALUE)):
+            blocking.set_blocking(f"a/{name}", value)
+        out = memoryview(bytearray(nbytes))
+        expected = (2, None, 3, 0, 256)[:answer]
+        assert blocking.get_joined("a/", ["0", "x", "2", "1", "10"], out) == list(expected)
+        total = sum(size or 0 for size in expected)
+        assert out[:total] == (b"abcde" + VALUE)[:total]
+
     async def test_both_faces_show_the_same_values(self, store: Store, blocking: BlockingStore) -> None:
         await store.set("a", VALUE)
         assert bytes(blocking.get_blocking("a") or b"") == VALUE

@@ -26,6 +26,39 @@ def frame(data: bytes, *, size: bool = True, checksum: bool = False) -> bytes:
     return zstandard.ZstdCompressor(write_content_size=size, write_checksum=checksum).compress(data)
 
 
+def decoded_joined(values: list[bytes], nbytes: int) -> bytes | None:
+    out = bytearray(nbytes * len(values))
+    fine = Zstd().decode_joined_into(memoryview(b"".join(values) + b"scratch"), [*map(len, values)], memoryview(out))
+    return bytes(out) if fine else None
+
+
+@given(st.integers(0, 200), st.integers(0, 5), st.randoms(use_true_random=False))
+def test_values_one_behind_the_other_decode_in_one_go(nbytes, count, random):
+    parts = [random.randbytes(nbytes) for _ in range(count)]
+    assert decoded_joined([*map(frame, parts)], nbytes) == b"".join(parts)
+
+
+def test_a_value_that_is_not_what_it_should_be_stops_what_goes_in_one_go():
+    good = frame(SMALL)
+    assert decoded_joined([good, good], len(SMALL)) == SMALL * 2
+    stored = zstandard.ZstdCompressor(level=1).compress(bytes(range(100)))  # as it is, so that other bytes fit in as well
+    for bad in (
+        b"",
+        good[:-1],
+        good[:5],
+        good + b"x",
+        good + good,
+        good + frame(b"x"),
+        frame(SMALL, size=False),
+        frame(SMALL[1:]),
+        b"\xff" * 40,
+    ):
+        for values in ([bad, good], [good, bad], [good, bad, good], [bad, bad]):
+            assert decoded_joined(values, len(SMALL)) is None
+    assert decoded_joined([stored[:-20], stored, stored[-20:]], 100) is None
+    assert decoded_joined([stored[:-20], stored], 100) is None
+
+
 @pytest.mark.parametrize("level", [-131072, -1, 0, 1, 3, 22])
 def test_levels_round_trip(level):
     assert decoded_into(Zstd(level).encode(SMALL), len(SMALL)) == SMALL

@@ -12,8 +12,10 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+import azarr
 from azarr.errors import StoreError, TransientStoreError
 from azarr.stores import BlockingStore, LocalStore, Store
 from azarr.testing import StoreSuite
@@ -383,6 +385,20 @@ def test_short_reads_are_continued(store, monkeypatch):
         out = memoryview(bytearray(nbytes))
         assert store.get_into("k", out) == answer
         assert out[: min(nbytes, 200)] == value[:nbytes]
+
+
+@on_posix
+async def test_chunks_of_files_that_are_handed_out_piece_by_piece_are_read(store, monkeypatch):
+    """As some file systems in user space do it."""
+    values = np.arange(5000, dtype="i8").reshape(50, 100)
+    for name, compressors in (("zstd", "auto"), ("raw", None)):
+        array = await azarr.create_array(store, name, shape=(50, 100), chunks=(5, 10), dtype="i8", compressors=compressors)
+        await array.write(values)
+    read, readv = os.read, os.readv
+    monkeypatch.setattr(os, "read", lambda descriptor, nbytes: read(descriptor, min(nbytes, 50)))
+    monkeypatch.setattr(os, "readv", lambda descriptor, buffers: readv(descriptor, [buffers[0][:50]] if len(buffers[0]) > 50 else buffers))
+    for name in ("zstd", "raw"):
+        assert np.array_equal(await (await azarr.open_array(store, name)).read(), values)
 
 
 @on_posix

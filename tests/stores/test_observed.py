@@ -174,7 +174,7 @@ def test_every_blocking_request_is_told(telemetry, recorder):
     ]
     assert store.get_into("a/0", out) == 2
     assert store.get_into("a/1", out) == 3
-    assert store.get_each_into("a/", ["1", "x"], [memoryview(bytearray(3)), out]) == [3, None]
+    assert store.get_joined("a/", ["1", "x"], memoryview(bytearray(3))) == [3, None]
     store.set_blocking("b", b"1")
     store.erase_blocking("b")
     stops = recorder.events("store.request.stop")
@@ -207,7 +207,7 @@ async def test_requests_that_fail_are_told(telemetry, recorder, faulty_store):
     with pytest.raises(StoreError):
         list(store.get_each("f/", ["0", "1", "2"], bytearray))
     with pytest.raises(StoreError):
-        store.get_each_into("f/", ["0", "1"], [memoryview(b""), memoryview(b"")])
+        store.get_joined("f/", ["0", "1"], memoryview(b""))
     with pytest.raises(StoreError):
         [key async for key in store.list_prefix("../")]
     failed = recorder.events("store.request.exception")

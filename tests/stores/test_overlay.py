@@ -195,7 +195,7 @@ def test_blocking_face_of_what_is_below():
         None,
         b"b",
     ]
-    assert store.get_each_into("", ["a", "b"], [out, out]) == [None, 1]
+    assert store.get_joined("", ["a", "b"], out) == [None, 1]
     with pytest.raises(StoreError, match="stands for an erased key"):
         store.set_blocking("a", ERASED)
     store.set_blocking("a", b"x" * 300)
