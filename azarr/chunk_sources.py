@@ -26,7 +26,7 @@ from azarr.errors import CodecError
 from azarr.observing import Observer, observed_copy
 from azarr.projections import AnyPlan, AnyRun, Projection, plan_of
 from azarr.selection import AnySelection
-from azarr.stores.base import BlockingStore, ReadableStore
+from azarr.stores.base import BlockingStore, ReadableStore, at_hand
 from azarr.telemetry import Telemetry
 from azarr.types import Array, Buffer, Coords
 
@@ -112,6 +112,9 @@ class ChunkSource(Protocol):
 
         ``None`` where they are not to be had like that. A chunk that does not decode may be whole all the same, if it is fetched alone.
         """
+
+    def fetch_at_hand(self, coords: Coords, limit: int) -> Buffer | None:
+        """The encoded chunk at ``coords``; ``OSError`` where it might take time to get, or is longer than ``limit`` bytes."""
 
     async def fetch(self, batch: Batch, requests: asyncio.Semaphore) -> list[Buffer | None]:
         """The encoded chunks of ``batch`` in its order."""
@@ -199,6 +202,7 @@ class PlainChunks:
     ) -> None:
         self.store: Any = store
         self.blocking = isinstance(store, BlockingStore)
+        self._at_hand = at_hand(store)
         self.pipeline = pipeline
         self.chunks: tuple[int | ChunkLengths, ...] = grid.chunk_lengths
         self.unit_shape = pipeline.spec.shape
@@ -273,6 +277,11 @@ class PlainChunks:
         memory = scratch.encoded.reserve(decoded + decoded // 8 + JOINED_NBYTES)
         sizes = self.store.get_joined(*names, memory)
         return (memory, sizes) if len(sizes) == run.length else None
+
+    def fetch_at_hand(self, coords: Coords, limit: int) -> Buffer | None:
+        if self._at_hand is None or self.observer is not None:
+            raise BlockingIOError("what the store has at hand cannot be told")
+        return self._at_hand(self.key(coords), limit, scratch.encoded.reserve)
 
     async def fetch(self, batch: Batch, requests: asyncio.Semaphore) -> list[Buffer | None]:
         chunks = []

@@ -13,6 +13,9 @@ from azarr.stores.observed import observed
 from azarr.telemetry import Telemetry
 from azarr.types import Limits
 
+TURN = 32
+"""Pieces of work on the loop itself, each of some ten microseconds, after which others have a turn."""
+
 T = TypeVar("T")
 StoreT = TypeVar("StoreT", bound=ReadableStore)
 
@@ -52,6 +55,7 @@ class Engine:
         self.cache = cache
         self.executor: CodecExecutor = executor if executor is not None else ThreadExecutor(workers)
         self._by_loop: dict[asyncio.AbstractEventLoop, tuple[Mailbox, asyncio.Semaphore]] = {}
+        self._on_loop_itself = 0
 
     def __repr__(self) -> str:
         return f"<Engine concurrency={self.concurrency} memory={self.memory} workers={self.executor.workers}>"
@@ -86,6 +90,12 @@ class Engine:
     async def call(self, function: Callable[..., T], *args: Any) -> T:
         """The result of ``function(*args)``, run by the executor."""
         return await call(self.executor, self.mailbox(), function, *args)
+
+    async def give_way(self) -> None:
+        """Let the loop have a turn, if many small pieces of work have been done on the loop itself since the last one."""
+        self._on_loop_itself += 1
+        if self._on_loop_itself % TURN == 0:
+            await asyncio.sleep(0)
 
     def observed(self, store: StoreT, path: str) -> StoreT:
         """``store``; where somebody listens, one that tells the requests that are made of it for the node at ``path``."""

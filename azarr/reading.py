@@ -32,6 +32,9 @@ Fetched = Iterable[tuple[int, Buffer | None]]
 REQUEST_NBYTES = 8 * 2**20
 """Decoded bytes of one shard that one task fetches and one job decodes, where the store is read on the loop."""
 
+AT_HAND_NBYTES = 65536
+"""Up to here, copying a chunk takes the event loop less time than giving it to a worker does."""
+
 
 async def read(source: ChunkSource, selection: AnySelection, out: Array, engine: Engine) -> None:
     """Fill ``out`` (every axis of the array, dropped ones with length 1) with what ``selection`` names."""
@@ -52,7 +55,10 @@ async def fill(source: ChunkSource, selection: AnySelection, out: Array, engine:
         job = partial(read_batch, source, out)
         second = next(batches, None)
         if second is None:
-            await engine.call(job, first)
+            if placed_at_hand(source, out, first):
+                await engine.give_way()
+            else:
+                await engine.call(job, first)
             return
         await Crew(engine, itertools.chain((first, second), batches), job).run()
         return
@@ -69,6 +75,20 @@ async def fill(source: ChunkSource, selection: AnySelection, out: Array, engine:
     window = engine.window(nbytes * largest, engine.concurrency + 2 * max(1, engine.executor.workers))
     batches = source.batches(extent, request_nbytes=request_nbytes if largest > 1 else 0, ordered=False)
     await Window(batches, TaskRunner(fetch_and_place), window).drain()
+
+
+def placed_at_hand(source: ChunkSource, out: Array, batch: Batch) -> bool:
+    """Whether ``batch`` was a small chunk without compression that the store had at hand; it is in ``out`` then, without a worker."""
+    run = batch[0]
+    pipeline = source.pipeline_of(run.coords)
+    if run.length > 1 or not pipeline.direct or pipeline.compressed or pipeline.spec.nbytes > AT_HAND_NBYTES:
+        return False
+    try:
+        chunk = source.fetch_at_hand(run.coords, pipeline.spec.nbytes)
+    except OSError:
+        return False
+    place_run(pipeline, out, run, ((0, chunk),))
+    return True
 
 
 def read_batch(source: ChunkSource, out: Array, batch: Batch) -> None:

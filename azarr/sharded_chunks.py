@@ -215,6 +215,9 @@ class ShardedChunks:
         del run
         return None
 
+    def fetch_at_hand(self, coords: Coords, limit: int) -> Buffer | None:
+        raise BlockingIOError(f"the chunk {coords} of at most {limit} bytes is in a shard, whose index comes first")
+
     def _index_blocking(self, unit: Coords, coords: Coords) -> Located:
         located = self._indexes.get(unit)
         if located is None:

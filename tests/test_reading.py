@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 import azarr
 from azarr.codecs import Crc32c, Gzip, Zstd
 from azarr.errors import ChecksumError, CodecError, StoreError
+from azarr.stores import page_cache
 
 EXPECTED = np.arange(1, 97, dtype="i4").reshape(8, 12)
 """Chunks of 2 x 3 elements in a grid of 4 x 4; shards hold 2 x 2 of them."""
@@ -399,3 +400,66 @@ async def test_a_chunk_of_several_frames_in_a_row_is_read(tmp_path):
     data = expected[:, 14:16].tobytes()
     store.set_blocking("c/0/7", zstandard.compress(data[:3]) + zstandard.compress(data[3:]))
     assert np.array_equal(await array.read(), expected)
+
+
+# Single small chunks that the store has at hand
+
+
+class Refusing:
+    """An executor that gets nothing to do."""
+
+    workers = 1
+
+    def submit(self, *_):
+        raise AssertionError("a worker was asked")
+
+    def close(self):
+        pass
+
+
+@pytest.mark.parametrize("store", ["memory", "local"])
+async def test_a_small_chunk_at_hand_needs_no_worker(tmp_path, store):
+    if store == "local" and not page_cache.AVAILABLE:
+        pytest.skip("only Linux can tell whether a file is in memory")
+    where = azarr.MemoryStore() if store == "memory" else azarr.LocalStore(tmp_path)
+    array = await azarr.create_array(where, shape=(8, 12), chunks=(4, 6), dtype="<i4", fill_value=-1, compressors=None)
+    await array[:4].write(EXPECTED[:4])
+    async with azarr.Engine(executor=Refusing()) as engine:
+        array = await azarr.open_array(where, engine=engine)
+        assert np.array_equal(await array[:4, 6:], EXPECTED[:4, 6:])
+        assert np.array_equal(await array[1, 2:5], EXPECTED[1, 2:5])
+        assert np.array_equal(await array[3:0:-1, 7], EXPECTED[3:0:-1, 7])
+        if store == "memory":
+            assert np.array_equal(await array[4:, :6], np.full((4, 6), -1))
+        with pytest.raises(AssertionError, match="a worker"):
+            await array[:, :6]
+        where.set_blocking("c/0/1", b"short")
+        with pytest.raises(CodecError) as caught:
+            await array[:4, 6:]
+        assert caught.value.coords == (0, 1)
+
+
+async def test_a_long_value_in_place_of_a_small_chunk_is_named(tmp_path):
+    store = azarr.LocalStore(tmp_path)
+    array = await azarr.create_array(store, shape=(4,), chunks=(4,), dtype="i4", fill_value=0, compressors=None)
+    store.set_blocking("c/0", bytes(100_000))
+    with pytest.raises(CodecError, match="more than the 16 bytes"):
+        await array.read()
+
+
+async def test_others_have_turns_beside_someone_who_reads_what_is_at_hand():
+    array = await azarr.create_array(azarr.MemoryStore(), shape=(4,), chunks=(4,), dtype="i4", fill_value=0, compressors=None)
+    await array.write(1)
+    turns = 0
+
+    async def other():
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    beside = asyncio.create_task(other())
+    for _ in range(320):
+        await array.read()
+    beside.cancel()
+    assert turns >= 10

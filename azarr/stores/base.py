@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import NamedTuple, Protocol, TypeAlias, cast, runtime_checkable
 
 from azarr.errors import StoreError
 from azarr.types import Buffer, ByteRange, Listing, Suffix
@@ -214,6 +214,23 @@ class BlockingStore(Protocol):
             self.erase_blocking(key)
         else:
             self.set_blocking(key, new)
+
+
+class PromptStore(Protocol):
+    """A blocking store that can say whether it has a value at hand, so that the event loop itself may read small ones."""
+
+    def get_at_hand(self, key: str, limit: int, reserve: Reserve) -> Buffer | None:
+        """As ``get_blocking``, but ``OSError`` where the value might take more than microseconds or is longer than ``limit`` bytes."""
+
+
+def at_hand(store: object) -> Callable[[str, int, Reserve], Buffer | None] | None:
+    """The ``get_at_hand`` of ``store``; ``None`` where it has none, or is of a class that changes how that of the method reads."""
+    for kind in type(store).__mro__:
+        if "get_at_hand" in vars(kind):
+            return cast("PromptStore", store).get_at_hand
+        if not vars(kind).keys().isdisjoint({"get_blocking", "get_into", "get"}):
+            return None
+    return None
 
 
 async def stamped(store: ReadableStore, key: str, byte_range: Request = None) -> Stamped:

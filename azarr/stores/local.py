@@ -12,7 +12,7 @@ from itertools import islice
 from typing import Literal, NamedTuple, TypeAlias, get_args
 
 from azarr.errors import PreconditionFailedError, StoreError, TransientStoreError
-from azarr.stores import file_locks
+from azarr.stores import file_locks, page_cache
 from azarr.stores.base import (
     BlockingStore,
     ConditionalStore,
@@ -183,6 +183,13 @@ class LocalStore(Store, BlockingStore, ConditionalStore, StampingStore, LockingS
                 os.close(descriptor)
         except (OSError, UnicodeEncodeError) as error:
             self._check_absent(key, error)
+            return None
+
+    def get_at_hand(self, key: str, limit: int, reserve: Reserve) -> Buffer | None:
+        """See ``PromptStore``."""
+        try:
+            return page_cache.read_cached(self._path(key), limit, reserve)
+        except FileNotFoundError:
             return None
 
     def get_stamped_blocking(self, key: str, byte_range: Request = None, reserve: Reserve | None = None) -> Stamped:

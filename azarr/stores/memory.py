@@ -148,6 +148,14 @@ class MemoryStore(Store, BlockingStore, ConditionalStore, StampingStore):
         del reserve
         return part_of(self._values.get(check_key(key)), byte_range)
 
+    def get_at_hand(self, key: str, limit: int, reserve: Reserve) -> Buffer | None:
+        """See ``PromptStore``."""
+        del reserve
+        value = self._values.get(check_key(key))
+        if value is not None and len(value) > limit:
+            raise BlockingIOError(f"{key!r} is longer than {limit} bytes")
+        return value
+
     def get_stamped_blocking(self, key: str, byte_range: Request = None, reserve: Reserve | None = None) -> Stamped:
         while True:
             before = self._values.get(key)
