@@ -31,7 +31,8 @@ from azarr.stores.http_exchange import (
     range_headers,
     read_little,
 )
-from azarr.stores.network import Condition, Fetched, Found, NetworkStore, Page, Tag
+from azarr.stores.network import Condition, NetworkStore, Page
+from azarr.stores.network_reader import Fetched, Found, Tag
 from azarr.stores.traffic import CONCURRENCY, Attempt
 from azarr.types import Buffer, Suffix
 

@@ -28,7 +28,7 @@ from azarr.stores.http_exchange import (
     range_headers,
     size_behind,
 )
-from azarr.stores.network import Fetched, Found, NetworkReader, Tag
+from azarr.stores.network_reader import Fetched, Found, NetworkReader, Tag
 from azarr.stores.traffic import CONCURRENCY, Attempt
 from azarr.types import ByteRange, Suffix
 

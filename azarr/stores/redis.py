@@ -16,7 +16,8 @@ from redis.backoff import NoBackoff
 from azarr.errors import PreconditionFailedError, StoreError, ThrottledError, TransientStoreError
 from azarr.retry import RetryPolicy
 from azarr.stores.base import Request
-from azarr.stores.network import Condition, Fetched, Found, NetworkStore, Page, Tag
+from azarr.stores.network import Condition, NetworkStore, Page
+from azarr.stores.network_reader import Fetched, Found, Tag
 from azarr.stores.sorted_keys import after
 from azarr.stores.traffic import CONCURRENCY, Attempt
 from azarr.stores.url_parts import redacted, split_url

@@ -11,7 +11,8 @@ from azarr.errors import PreconditionFailedError, StoreError, TransientStoreErro
 from azarr.retry import RetryPolicy
 from azarr.stores.base import Request, Version, check_key
 from azarr.stores.http_exchange import Response, body_of, drain, is_nothing, range_headers
-from azarr.stores.network import MARKS, Condition, Fetched, Found, NetworkStore, Page, Tag, new_mark
+from azarr.stores.network import MARKS, Condition, NetworkStore, Page, new_mark
+from azarr.stores.network_reader import Fetched, Found, Tag
 from azarr.stores.s3_account import AddressingStyle, S3Account
 from azarr.stores.s3_failures import ABSENT, Failure, error_of, known
 from azarr.stores.s3_requests import Answer, Ask, S3Requests

@@ -19,7 +19,7 @@ from azarr.retry import NO_RETRIES, RetryPolicy
 from azarr.stores import azure
 from azarr.stores.azure import AzureStore, open_url
 from azarr.stores.azure_credentials import Account, Asked, SharedKey, find_account
-from azarr.stores.network import Tag
+from azarr.stores.network_reader import Tag
 from azarr.types import ByteRange, Listing, Suffix
 
 ENVIRONMENT = ["CONNECTION_STRING", "ACCOUNT", "ACCOUNT_NAME", "KEY", "ACCOUNT_KEY", "SAS_TOKEN"]

@@ -16,7 +16,7 @@ from azarr.errors import PreconditionFailedError, StoreError, ThrottledError, Tr
 from azarr.retry import NO_RETRIES, RetryPolicy
 from azarr.stores import gcs
 from azarr.stores.gcs import GCSStore, open_url
-from azarr.stores.network import Tag
+from azarr.stores.network_reader import Tag
 from azarr.types import ByteRange, Listing, Suffix
 
 

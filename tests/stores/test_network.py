@@ -13,7 +13,8 @@ import pytest
 import azarr
 from azarr.errors import PreconditionFailedError, StoreError, ThrottledError, TransientStoreError
 from azarr.retry import NO_RETRIES, RetryPolicy
-from azarr.stores.network import Condition, Fetched, Found, NetworkStore, Page, Tag
+from azarr.stores.network import Condition, NetworkStore, Page
+from azarr.stores.network_reader import Fetched, Found, Tag
 from azarr.testing import StoreSuite
 from azarr.types import ByteRange, Listing, Suffix
 

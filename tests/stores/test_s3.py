@@ -21,7 +21,7 @@ from azarr.errors import PreconditionFailedError, StoreError, ThrottledError, Tr
 from azarr.retry import NO_RETRIES, RetryPolicy
 from azarr.stores import s3_uploads
 from azarr.stores.http_exchange import IGNORED_RANGE_NBYTES
-from azarr.stores.network import Tag
+from azarr.stores.network_reader import Tag
 from azarr.stores.s3 import S3Store, open_url
 from azarr.stores.s3_failures import error_of, failure_of
 from azarr.testing import StoreSuite
