@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from azarr import appending, documents, extents, resizing
 from azarr.array_locks import ArrayLocks, array_locks_of
+from azarr.attributes import delete_attributes, replace_attributes, update_attributes
 from azarr.cached_reading import read_cached
 from azarr.chunk_grids import RectilinearGrid, RegularGrid
 from azarr.chunk_lengths import ChunkLengths, count_of
@@ -482,15 +483,15 @@ class AsyncArray(ArrayView):
 
     async def update_attributes(self, attributes: Mapping[str, JSON]) -> None:
         """Add ``attributes`` to the stored ones, replacing those of the same name."""
-        self._take(await documents.update_attributes(self._observed, self.path, attributes, self.engine.limits, self.metadata))
+        self._take(await update_attributes(self._observed, self.path, attributes, self.engine.limits, self.metadata))
 
     async def replace_attributes(self, attributes: Mapping[str, JSON]) -> None:
         """Store ``attributes`` in place of all that are stored."""
-        self._take(await documents.replace_attributes(self._observed, self.path, attributes, self.engine.limits, self.metadata))
+        self._take(await replace_attributes(self._observed, self.path, attributes, self.engine.limits, self.metadata))
 
     async def delete_attributes(self, *names: str) -> None:
         """Delete the stored attributes of these names; fine where there are none."""
-        self._take(await documents.delete_attributes(self._observed, self.path, names, self.engine.limits, self.metadata))
+        self._take(await delete_attributes(self._observed, self.path, names, self.engine.limits, self.metadata))
 
     async def refresh(self) -> None:
         """Read the metadata again, to see what others have changed: the shape, the attributes. ``NodeNotFoundError`` where it is gone."""

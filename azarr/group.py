@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from azarr import documents, nodes
 from azarr.array import AsyncArray
+from azarr.attributes import delete_attributes, replace_attributes, update_attributes
 from azarr.catalog import Catalog
 from azarr.copying import Progress, copy_nodes, copy_prefix
 from azarr.creation import array_metadata
@@ -74,15 +75,15 @@ class AsyncGroup:
 
     async def update_attributes(self, attributes: Mapping[str, JSON]) -> None:
         """Add ``attributes`` to the stored ones, replacing those of the same name."""
-        self._take(await documents.update_attributes(self._observed, self.path, attributes, self.engine.limits, self.metadata))
+        self._take(await update_attributes(self._observed, self.path, attributes, self.engine.limits, self.metadata))
 
     async def replace_attributes(self, attributes: Mapping[str, JSON]) -> None:
         """Store ``attributes`` in place of all that are stored."""
-        self._take(await documents.replace_attributes(self._observed, self.path, attributes, self.engine.limits, self.metadata))
+        self._take(await replace_attributes(self._observed, self.path, attributes, self.engine.limits, self.metadata))
 
     async def delete_attributes(self, *names: str) -> None:
         """Delete the stored attributes of these names; fine where there are none."""
-        self._take(await documents.delete_attributes(self._observed, self.path, names, self.engine.limits, self.metadata))
+        self._take(await delete_attributes(self._observed, self.path, names, self.engine.limits, self.metadata))
 
     def _take(self, updated: documents.Metadata) -> None:
         if isinstance(updated, GroupMetadata):

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 
 import pytest
 
@@ -255,7 +254,7 @@ async def test_a_store_that_cannot_be_written_to_says_so():
     with pytest.raises(StoreError, match="<ReadOnly> cannot be written to and listed"):
         await documents.create(ReadOnly(), "a", GroupMetadata(3), LIMITS, overwrite=False)
     with pytest.raises(StoreError, match="<ReadOnly> cannot be written to"):
-        await documents.update_attributes(ReadOnly(), "a", {}, LIMITS, GroupMetadata(3))
+        await documents.change(ReadOnly(), "a", "zarr.json", lambda _, members: members, LIMITS, GroupMetadata(3))
 
 
 async def test_of_many_that_create_one_node_one_succeeds():
@@ -339,52 +338,3 @@ async def test_attributes_of_v2_are_left_alone_by_a_node_of_v3_beside_them():
     store = azarr.MemoryStore({".zgroup": V2_GROUP, ".zattrs": b'{"kept": true}', "a/.zattrs": b'{"kept": true}'})
     await azarr.create_group(store, "a", zarr_format=3)
     assert store._values[".zattrs"] == store._values["a/.zattrs"] == b'{"kept": true}'
-
-
-# Attributes
-
-
-@pytest.mark.parametrize("zarr_format", [2, 3])
-async def test_updates_from_several_processes_lose_nothing_of_each_other(elsewhere, zarr_format):
-    inner = azarr.MemoryStore()
-    own = GroupMetadata(zarr_format, {"first": 1})
-    await documents.create(inner, "g", own, LIMITS, overwrite=False)
-    stores = [elsewhere(inner, seed=number, jitter=0.001) for number in range(5)]
-    updates = [documents.update_attributes(stores[number % 5], "g", {f"a{number}": number}, LIMITS, own) for number in range(20)]
-    await asyncio.gather(*updates)
-    found = await documents.read(inner, "g", LIMITS)
-    assert found.attributes == {"first": 1, **{f"a{number}": number for number in range(20)}}
-
-
-@pytest.mark.parametrize("zarr_format", [2, 3])
-@pytest.mark.parametrize("wrap", [lambda store: store, lambda store: azarr.LatencyStore(store, 0)], ids=["blocking", "awaited"])
-async def test_updates_of_attributes_lose_nothing_of_each_other(zarr_format, wrap):
-    store = wrap(azarr.MemoryStore())
-    own = GroupMetadata(zarr_format, {"first": 1})
-    await documents.create(store, "g", own, LIMITS, overwrite=False)
-    await asyncio.gather(*(documents.update_attributes(store, "g", {f"a{number}": number}, LIMITS, own) for number in range(20)))
-    found = await documents.read(store, "g", LIMITS)
-    assert found.attributes == {"first": 1, **{f"a{number}": number for number in range(20)}}
-
-
-async def test_updating_attributes_keeps_the_rest_of_the_document():
-    members = {**json.loads(V3_GROUP), "extra": {"must_understand": False, "x": 1}}
-    store = azarr.MemoryStore({"zarr.json": json.dumps(members).encode()})
-    own = await documents.read(store, "", LIMITS)
-    await documents.update_attributes(store, "", {"new": 1}, LIMITS, own)
-    assert json.loads(store._values["zarr.json"]) == {**members, "attributes": {"format": 3, "new": 1}}
-
-
-async def test_attributes_that_are_not_json_are_refused_and_nothing_written():
-    store = azarr.MemoryStore({"zarr.json": V3_GROUP})
-    with pytest.raises(MetadataError, match="not JSON"):
-        await documents.update_attributes(store, "", {"bad": {1, 2}}, LIMITS, GroupMetadata(3))
-    assert store._values == {"zarr.json": V3_GROUP}
-
-
-async def test_attributes_of_the_format_that_was_opened_are_updated():
-    store = azarr.MemoryStore({"zarr.json": V3_GROUP, ".zgroup": V2_GROUP})
-    own = await documents.read(store, "", LIMITS, 2)
-    await documents.update_attributes(store, "", {"new": 1}, LIMITS, own)
-    assert store._values["zarr.json"] == V3_GROUP
-    assert json.loads(store._values[".zattrs"]) == {"new": 1}

@@ -69,6 +69,7 @@ FLOORS = {
     "azarr.ingest": 3,
     "azarr.catalog": 3,
     "azarr.documents": 3,
+    "azarr.attributes": 3,
     "azarr.nodes": 3,
     "azarr.array": 4,
     "azarr.copying": 4,
