@@ -7,14 +7,13 @@ import re
 import uuid
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from typing import Any, Final, Self
+from typing import Any, Final, Self, Unpack
 from urllib.parse import quote, unquote, urlsplit
 from xml.etree import ElementTree as ET
 
 from yarl import URL
 
 from azarr.errors import PreconditionFailedError, StoreError, ThrottledError, TransientStoreError
-from azarr.retry import RetryPolicy
 from azarr.stores.azure_credentials import Account, Asked, find_account, find_signer
 from azarr.stores.base import Request
 from azarr.stores.http_exchange import (
@@ -31,9 +30,9 @@ from azarr.stores.http_exchange import (
     read_little,
     retry_after,
 )
-from azarr.stores.network import Condition, NetworkStore, Page
+from azarr.stores.network import Condition, NetworkOptions, NetworkStore, Page
 from azarr.stores.network_reader import Fetched, Found, Tag
-from azarr.stores.traffic import CONCURRENCY, Attempt
+from azarr.stores.traffic import Attempt
 from azarr.types import Buffer, ByteRange, Suffix
 
 __all__ = ["AzureStore", "open_url"]
@@ -94,10 +93,7 @@ class AzureStore(NetworkStore[AzureClient]):
             ``AZURE_STORAGE_KEY``, ``AZURE_STORAGE_SAS_TOKEN``), and then everything that ``DefaultAzureCredential`` knows.
         endpoint: Another server than the account's own, as ``http://127.0.0.1:10000/devstoreaccount1``.
         trust_env: Use the proxies of the environment (``HTTPS_PROXY``, …).
-        read_only: Refuse to write.
-        retry: When failed requests are made again.
-        concurrency: Requests, and connections, at once for each loop; 64.
-        rate: Requests a second at most; no limit by default.
+        read_only, retry, concurrency, rate: As for all stores behind networks, see ``NetworkOptions``.
 
     """
 
@@ -114,12 +110,9 @@ class AzureStore(NetworkStore[AzureClient]):
         anonymous: bool = False,
         endpoint: str | None = None,
         trust_env: bool = False,
-        read_only: bool = False,
-        retry: RetryPolicy | None = None,
-        concurrency: int = CONCURRENCY,
-        rate: float | None = None,
+        **options: Unpack[NetworkOptions],
     ) -> None:
-        super().__init__(root=root, read_only=read_only, retry=retry, concurrency=concurrency, rate=rate)
+        super().__init__(root=root, **options)
         if not _CONTAINER.fullmatch(container):
             raise StoreError(f"{container!r:.100} is not the name of a container of Azure")
         self.container = container

@@ -7,14 +7,13 @@ import json
 import os
 import re
 import uuid
-from typing import Any, Final, Self
+from typing import Any, Final, Self, Unpack
 from urllib.parse import quote, urlsplit
 
 from crc32c import crc32c
 from yarl import URL
 
 from azarr.errors import PreconditionFailedError, StoreError, ThrottledError, TransientStoreError
-from azarr.retry import RetryPolicy
 from azarr.stores.base import Request, Stamped
 from azarr.stores.bearer_tokens import AccessToken
 from azarr.stores.gcs_credentials import Who, find_credentials
@@ -31,9 +30,9 @@ from azarr.stores.http_exchange import (
     range_headers,
     read_little,
 )
-from azarr.stores.network import Condition, NetworkStore, Page
+from azarr.stores.network import Condition, NetworkOptions, NetworkStore, Page
 from azarr.stores.network_reader import Fetched, Found, Tag
-from azarr.stores.traffic import CONCURRENCY, Attempt
+from azarr.stores.traffic import Attempt
 from azarr.types import Buffer, Suffix
 
 __all__ = ["GCSStore", "open_url"]
@@ -90,10 +89,7 @@ class GCSStore(NetworkStore[GCSClient]):
         endpoint: Another server; ``STORAGE_EMULATOR_HOST`` by default, else Google's.
         project: Who pays, where the bucket wants the one who asks to.
         trust_env: Use the proxies of the environment (``HTTPS_PROXY``, …).
-        read_only: Refuse to write.
-        retry: When failed requests are made again.
-        concurrency: Requests, and connections, at once for each loop; 64.
-        rate: Requests a second at most; no limit by default.
+        read_only, retry, concurrency, rate: As for all stores behind networks, see ``NetworkOptions``.
 
     """
 
@@ -108,12 +104,9 @@ class GCSStore(NetworkStore[GCSClient]):
         endpoint: str | None = None,
         project: str | None = None,
         trust_env: bool = False,
-        read_only: bool = False,
-        retry: RetryPolicy | None = None,
-        concurrency: int = CONCURRENCY,
-        rate: float | None = None,
+        **options: Unpack[NetworkOptions],
     ) -> None:
-        super().__init__(root=root, read_only=read_only, retry=retry, concurrency=concurrency, rate=rate)
+        super().__init__(root=root, **options)
         if not _BUCKET.fullmatch(bucket):
             raise StoreError(f"{bucket!r:.100} is not the name of a bucket of Google Cloud Storage")
         self.bucket = bucket
@@ -123,7 +116,7 @@ class GCSStore(NetworkStore[GCSClient]):
             raise StoreError("anonymous requests have no credentials: pass anonymous=True, or token= or service_file=")
         if anonymous is None:
             anonymous = unnamed and not self._endpoint.startswith("https:")
-        self._who = Who(anonymous, token, None if service_file is None else os.fspath(service_file), read_only)
+        self._who = Who(anonymous, token, None if service_file is None else os.fspath(service_file), self.read_only)
         self._project, self._trust_env = project, trust_env
 
     def __repr__(self) -> str:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Collection
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Unpack
 from urllib.parse import parse_qsl, urlencode
 
 from bson import ObjectId
@@ -18,12 +18,11 @@ from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.uri_parser import parse_uri
 
 from azarr.errors import PreconditionFailedError, StoreError, ThrottledError, TransientStoreError
-from azarr.retry import RetryPolicy
 from azarr.stores.base import Request
-from azarr.stores.network import Condition, NetworkStore, Page
+from azarr.stores.network import Condition, NetworkOptions, NetworkStore, Page
 from azarr.stores.network_reader import Fetched, Found, Tag
 from azarr.stores.sorted_keys import after
-from azarr.stores.traffic import CONCURRENCY, Attempt
+from azarr.stores.traffic import Attempt
 from azarr.stores.url_parts import redacted
 from azarr.types import Buffer, ByteRange
 
@@ -64,11 +63,8 @@ class GridFSStore(NetworkStore[Client]):
         bucket: What the names of the collections begin with; ``fs``.
         prefix: What all keys begin with; nothing by default.
         piece_nbytes: Into pieces of so many bytes a value is cut; 255 KiB. Parts of values are read by whole pieces.
-        read_only: Refuse to write.
-        retry: When failed requests are made again.
-        concurrency: Requests, and connections, at once for each loop; 64.
-        rate: Requests a second at most; no limit by default.
         client: An ``AsyncMongoClient`` instead of one that is made from ``url``, for use on one loop; it is not closed.
+        read_only, retry, concurrency, rate: As for all stores behind networks, see ``NetworkOptions``.
 
     GridFS alone cannot replace a file at once: there is the new one beside the old one, and which is newer goes by the clocks of those who
     wrote them. So there is one more collection, ``bucket.keys``, with a document for each key that names its file. A write uploads a new
@@ -89,13 +85,10 @@ class GridFSStore(NetworkStore[Client]):
         bucket: str = "fs",
         prefix: str = "",
         piece_nbytes: int = PIECE_NBYTES,
-        read_only: bool = False,
-        retry: RetryPolicy | None = None,
-        concurrency: int = CONCURRENCY,
-        rate: float | None = None,
         client: AsyncMongoClient[dict[str, Any]] | None = None,
+        **options: Unpack[NetworkOptions],
     ) -> None:
-        super().__init__(root=prefix, read_only=read_only, retry=retry, concurrency=concurrency, rate=rate)
+        super().__init__(root=prefix, **options)
         hosts, named = place_of(url)
         name = database or named
         if not name:
@@ -103,16 +96,10 @@ class GridFSStore(NetworkStore[Client]):
         self._url, self._hosts = url, hosts
         self._database, self._bucket = name, bucket
         self._piece_nbytes = piece_nbytes
-        self._mongo = client
+        self._given = client
 
     def __repr__(self) -> str:
         return f"GridFSStore('mongodb://{self._hosts}/{self._database}', bucket={self._bucket!r}, prefix={self.root!r})"
-
-    def __getstate__(self) -> dict[str, Any]:
-        """See ``NetworkStore``."""
-        if self._mongo is not None:
-            raise TypeError(f"{self!r} cannot be pickled, because its client was passed in; pass what the client is made from")
-        return super().__getstate__()
 
     @property
     def identity(self) -> tuple[str, str, str, str, str]:
@@ -120,7 +107,7 @@ class GridFSStore(NetworkStore[Client]):
         return "gridfs", self._hosts, self._database, self._bucket, self.root
 
     def _connect(self) -> AbstractAsyncContextManager[Client]:
-        return self._connected() if self._mongo is None else nullcontext(self._client(self._mongo))
+        return self._connected() if self._given is None else nullcontext(self._client(self._given))
 
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[Client]:
@@ -323,16 +310,11 @@ def level_of(key: str, prefix: str) -> str:
     return key if end < 0 else key[: end + 1]
 
 
-def open_url(
-    url: str,
-    *,
-    piece_nbytes: int = PIECE_NBYTES,
-    read_only: bool = False,
-    retry: RetryPolicy | None = None,
-    concurrency: int = CONCURRENCY,
-    rate: float | None = None,
-) -> GridFSStore:
-    """The store at ``mongodb://[user:password@]host[:port]/database[?bucket=…&prefix=…]``; the rest of the query is MongoDB's."""
+def open_url(url: str, **options: Any) -> GridFSStore:
+    """The store at ``mongodb://[user:password@]host[:port]/database[?bucket=…&prefix=…]``; the rest of the query is MongoDB's.
+
+    ``options`` are those of ``GridFSStore``.
+    """
     query = parse_qsl(url.partition("?")[2], keep_blank_values=True)
     own = dict(item for item in query if item[0] in {"bucket", "prefix"})
     others = urlencode([item for item in query if item[0] not in own])
@@ -340,9 +322,5 @@ def open_url(
         url.partition("?")[0] + (f"?{others}" if others else ""),
         bucket=own.get("bucket", "fs"),
         prefix=own.get("prefix", ""),
-        piece_nbytes=piece_nbytes,
-        read_only=read_only,
-        retry=retry,
-        concurrency=concurrency,
-        rate=rate,
+        **options,
     )

@@ -7,13 +7,12 @@ import hashlib
 import uuid
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Final
+from typing import Any, Final, Unpack
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from yarl import URL
 
 from azarr.errors import StoreError, TransientStoreError
-from azarr.retry import RetryPolicy
 from azarr.stores.base import Request, Stamped
 from azarr.stores.http_exchange import (
     Response,
@@ -28,8 +27,8 @@ from azarr.stores.http_exchange import (
     range_headers,
     size_behind,
 )
-from azarr.stores.network_reader import Fetched, Found, NetworkReader, Tag
-from azarr.stores.traffic import CONCURRENCY, Attempt
+from azarr.stores.network_reader import Fetched, Found, NetworkReader, ReadingOptions, Tag
+from azarr.stores.traffic import Attempt
 from azarr.types import ByteRange, Suffix
 
 __all__ = ["HTTPStore", "open_url"]
@@ -51,9 +50,7 @@ class HTTPStore(NetworkReader[Session]):
             a chunk that one may not read is not a chunk of fill values.
         redirects: How many are followed for one request, never from ``https`` to ``http``; 5.
         trust_env: Use the proxies of the environment (``HTTPS_PROXY``, …) and ``.netrc``.
-        retry: When failed requests are made again.
-        concurrency: Requests, and connections, at once for each loop; 64.
-        rate: Requests a second at most; no limit by default.
+        retry, concurrency, rate: As for all stores behind networks, see ``ReadingOptions``.
 
     Only 404 and 410 mean that a key is absent. Servers that ignore ranges are served, as long as not too much is read in vain.
     """
@@ -69,9 +66,7 @@ class HTTPStore(NetworkReader[Session]):
         missing_on_403: bool = False,
         redirects: int = 5,
         trust_env: bool = False,
-        retry: RetryPolicy | None = None,
-        concurrency: int = CONCURRENCY,
-        rate: float | None = None,
+        **options: Unpack[ReadingOptions],
     ) -> None:
         parts = urlsplit(url)
         if parts.scheme not in {"http", "https"} or not parts.hostname:
@@ -80,7 +75,7 @@ class HTTPStore(NetworkReader[Session]):
             raise StoreError(f"a URL of values has no fragment: write # as %23 in {parts.hostname}{parts.path}")
         if not OWN_HEADERS.isdisjoint(each.lower() for each in headers or ()):
             raise StoreError(f"the headers {', '.join(sorted(OWN_HEADERS))} are set by the store itself")
-        super().__init__(retry=retry, concurrency=concurrency, rate=rate)
+        super().__init__(**options)
         if auth is None and parts.username is not None:
             auth = unquote(parts.username), unquote(parts.password or "")
         host = parts.netloc.rpartition("@")[2]

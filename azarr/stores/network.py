@@ -9,14 +9,13 @@ from __future__ import annotations
 import random
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Hashable, Iterable
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Unpack
 
 from azarr.errors import PreconditionFailedError, StoreError
-from azarr.retry import RetryPolicy
 from azarr.stores.base import ConditionalStore, Store, Version, check_key, check_prefix
-from azarr.stores.network_reader import ClientT, NetworkReader, Tag
+from azarr.stores.network_reader import ClientT, NetworkReader, ReadingOptions, Tag
 from azarr.stores.together import together
-from azarr.stores.traffic import CONCURRENCY, Attempt
+from azarr.stores.traffic import Attempt
 from azarr.types import Buffer, Listing
 
 MARKS = 64
@@ -40,24 +39,21 @@ class Page(NamedTuple):
     token: Any | None
 
 
+class NetworkOptions(ReadingOptions, total=False):
+    """What all stores behind networks that can be written to take by name: ``read_only`` refuses to write."""
+
+    read_only: bool
+
+
 class NetworkStore(NetworkReader[ClientT], Store, ConditionalStore):
-    """As ``NetworkReader``, and values can be written, erased and listed; ``read_only`` refuses to write."""
+    """As ``NetworkReader``, and values can be written, erased and listed."""
 
     writes_conditionally: ClassVar[bool] = True
     erased_at_once: ClassVar[int] = 1
     """How many keys ``_erase_many`` takes."""
 
-    def __init__(
-        self,
-        *,
-        root: str = "",
-        read_only: bool = False,
-        retry: RetryPolicy | None = None,
-        concurrency: int = CONCURRENCY,
-        rate: float | None = None,
-        client: ClientT | None = None,
-    ) -> None:
-        super().__init__(root=root, retry=retry, concurrency=concurrency, rate=rate, client=client)
+    def __init__(self, *, root: str = "", read_only: bool = False, **options: Unpack[ReadingOptions]) -> None:
+        super().__init__(root=root, **options)
         self.read_only = read_only
 
     # What a kind of store says

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Hashable
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Generic, NamedTuple, Self, TypeVar
+from typing import Any, Generic, NamedTuple, Self, TypedDict, TypeVar
 
 from azarr.errors import StoreError, TransientStoreError
 from azarr.retry import RetryPolicy
@@ -43,14 +43,25 @@ class Fetched(NamedTuple):
     tag: Tag | None = None
 
 
+class ReadingOptions(TypedDict, total=False):
+    """What all stores behind networks take by name.
+
+    ``retry`` says when failed requests are made again. ``concurrency`` is how many requests are in flight at once, for each loop, for all
+    who use the store; 64. ``rate`` is how many are made a second at most; no limit by default. Where the server throttles, requests are
+    slowed down in any case.
+    """
+
+    retry: RetryPolicy | None
+    concurrency: int
+    rate: float | None
+
+
 class NetworkReader(ReadableStore, StampingStore, Generic[ClientT]):
     """Values at ``root/key`` of a server, to be read. It belongs to no loop: any number of them may use it, one after the other or at once.
 
     Args:
         root: What all keys begin with; nothing by default.
-        retry: When failed requests are made again.
-        concurrency: Requests in flight at once, for each loop, for all who use this store; 64.
-        rate: Requests a second at most; no limit by default. Where the server throttles, requests are slowed down in any case.
+        retry, concurrency, rate: See ``ReadingOptions``.
 
     Clients are opened on first use, and closed by ``aclose``, by ``async with``, or when the loop shuts down. A pickled copy connects anew.
 
@@ -59,18 +70,14 @@ class NetworkReader(ReadableStore, StampingStore, Generic[ClientT]):
     only a proven absence is ``None``, and a body that is shorter than the server has said is a ``TransientStoreError``.
     """
 
+    _given: Any = None
+    """A client that was passed in; it is not closed."""
+
     def __init__(
-        self,
-        *,
-        root: str = "",
-        retry: RetryPolicy | None = None,
-        concurrency: int = CONCURRENCY,
-        rate: float | None = None,
-        client: ClientT | None = None,
+        self, *, root: str = "", retry: RetryPolicy | None = None, concurrency: int = CONCURRENCY, rate: float | None = None
     ) -> None:
         self.root = f"{check_key(root.strip('/'))}/" if root.strip("/") else ""
         self.traffic = Traffic(retry or RetryPolicy(), concurrency=concurrency, rate=rate)
-        self._given = client
         self._clients: Clients[ClientT] = Clients(self._connect, self)
 
     # What a kind of store says

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
-from typing import Any, Final
+from typing import Any, Final, Unpack
 from urllib.parse import parse_qs, unquote
 
 import redis.asyncio
@@ -14,12 +14,11 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from azarr.errors import PreconditionFailedError, StoreError, ThrottledError, TransientStoreError
-from azarr.retry import RetryPolicy
 from azarr.stores.base import Request
-from azarr.stores.network import Condition, NetworkStore, Page
+from azarr.stores.network import Condition, NetworkOptions, NetworkStore, Page
 from azarr.stores.network_reader import Fetched, Found, Tag
 from azarr.stores.sorted_keys import after
-from azarr.stores.traffic import CONCURRENCY, Attempt
+from azarr.stores.traffic import Attempt
 from azarr.stores.url_parts import redacted, split_url
 from azarr.types import Buffer, ByteRange, Suffix
 
@@ -85,12 +84,9 @@ class RedisStore(NetworkStore[Client]):
         username: Who asks, where the URL does not say so.
         password: Their password, where the URL does not have it.
         ca_file: Certificates of authorities that the server's is checked with, besides those of the system.
-        read_only: Refuse to write.
-        retry: When failed requests are made again.
-        concurrency: Requests, and connections, at once for each loop; 64.
-        rate: Requests a second at most; no limit by default.
         client: A client of the ``redis`` package instead of one that is made from ``url``, for use on one loop; it is not closed, and
             should not retry by itself.
+        read_only, retry, concurrency, rate: As for all stores behind networks, see ``NetworkOptions``.
 
     The keys of a database are in a sorted set, ``//azarr/keys``, and the states that conditional writes go by in a hash,
     ``//azarr/states``; both change with a value in one transaction. So a listing costs what it lists, and two stores with different
@@ -112,13 +108,11 @@ class RedisStore(NetworkStore[Client]):
         username: str | None = None,
         password: str | None = None,
         ca_file: str | None = None,
-        read_only: bool = False,
-        retry: RetryPolicy | None = None,
-        concurrency: int = CONCURRENCY,
-        rate: float | None = None,
         client: Client | None = None,
+        **options: Unpack[NetworkOptions],
     ) -> None:
-        super().__init__(root=prefix, read_only=read_only, retry=retry, concurrency=concurrency, rate=rate, client=client)
+        super().__init__(root=prefix, **options)
+        self._given = client
         parts = split_url(url)
         database = parts.path.strip("/") or "0"
         if parts.scheme not in {"redis", "rediss"} or parts.query or parts.fragment or not database.isdecimal():
@@ -275,18 +269,11 @@ def tag_of(state: bytes | None) -> Tag:
     return Tag((state or b"?").decode())
 
 
-def open_url(
-    url: str,
-    *,
-    username: str | None = None,
-    password: str | None = None,
-    ca_file: str | None = None,
-    read_only: bool = False,
-    retry: RetryPolicy | None = None,
-    concurrency: int = CONCURRENCY,
-    rate: float | None = None,
-) -> RedisStore:
-    """The store at ``redis://[user:password@]host[:port][/database][?prefix=…]``, or ``rediss://``; the options are its own."""
+def open_url(url: str, **options: Any) -> RedisStore:
+    """The store at ``redis://[user:password@]host[:port][/database][?prefix=…]``, or ``rediss://``.
+
+    ``options`` are those of ``RedisStore``.
+    """
     parts = split_url(url)
     query = parse_qs(parts.query, keep_blank_values=True)
     if query.keys() - {"prefix"} or len(query.get("prefix", ())) > 1:
@@ -294,11 +281,5 @@ def open_url(
     return RedisStore(
         parts._replace(query="").geturl(),
         prefix=query.get("prefix", [""])[0],
-        username=username,
-        password=password,
-        ca_file=ca_file,
-        read_only=read_only,
-        retry=retry,
-        concurrency=concurrency,
-        rate=rate,
+        **options,
     )

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
-from typing import Any, TypeVar
+from typing import Any, TypeVar, Unpack
 from urllib.parse import unquote, urlsplit
 
 from azarr.errors import PreconditionFailedError, StoreError, TransientStoreError
-from azarr.retry import RetryPolicy
 from azarr.stores.base import Request, Version, check_key
 from azarr.stores.http_exchange import Response, body_of, drain, is_nothing, range_headers
-from azarr.stores.network import MARKS, Condition, NetworkStore, Page, new_mark
+from azarr.stores.network import MARKS, Condition, NetworkOptions, NetworkStore, Page, new_mark
 from azarr.stores.network_reader import Fetched, Found, Tag
 from azarr.stores.s3_account import AddressingStyle, S3Account
 from azarr.stores.s3_failures import ABSENT, Failure, error_of, known
 from azarr.stores.s3_requests import Answer, Ask, S3Requests
 from azarr.stores.s3_uploads import Upload, upload
-from azarr.stores.traffic import CONCURRENCY, Attempt
+from azarr.stores.traffic import Attempt
 from azarr.types import Buffer, ByteRange
 
 T = TypeVar("T")
@@ -47,7 +46,7 @@ class S3Store(NetworkStore[S3Requests]):
         conditional: Write on condition (``If-Match``, ``If-None-Match``); turn it off for servers that ignore conditions, which
             ``check_conditional_writes`` finds out.
         encryption, kms_key, storage_class: How values are stored: ``"AES256"`` or ``"aws:kms"``, a key for that, and a class.
-        read_only, retry, concurrency, rate: As for all stores behind networks, see ``NetworkStore``.
+        read_only, retry, concurrency, rate: As for all stores behind networks, see ``NetworkOptions``.
 
     Values above 64 MiB are stored by multipart uploads, of which nobody sees anything before they are complete.
     """
@@ -73,12 +72,9 @@ class S3Store(NetworkStore[S3Requests]):
         encryption: str | None = None,
         kms_key: str | None = None,
         storage_class: str | None = None,
-        read_only: bool = False,
-        retry: RetryPolicy | None = None,
-        concurrency: int = CONCURRENCY,
-        rate: float | None = None,
+        **options: Unpack[NetworkOptions],
     ) -> None:
-        super().__init__(root=prefix, read_only=read_only, retry=retry, concurrency=concurrency, rate=rate)
+        super().__init__(root=prefix, **options)
         self.account = S3Account(bucket, region, endpoint_url, addressing_style, anonymous, profile, access_key, secret_key, session_token)
         self._session = session
         self._conditional = conditional
