@@ -13,9 +13,10 @@ from azarr.stores import file_locks
 from azarr.stores.base import Request, Reserve
 from azarr.stores.files import PIECE, READ, span
 from azarr.stores.local import TEMPORARY
-from azarr.stores.zip_directory import STORED, TAIL, Entry, entries_of, find_end, parse_directory
+from azarr.stores.zip_compaction import runs, used_of
+from azarr.stores.zip_directory import STORED, TAIL, Entry, Record, entries_of, find_end, parse_directory
 from azarr.stores.zip_entries import check_crc, check_readable, damaged, decoded, inflate, value_offset
-from azarr.stores.zip_records import HEADER, directory_of, header_of, new_entry, record_of
+from azarr.stores.zip_records import HEADER, directory_of, header_of, moved, new_entry, record_of
 from azarr.types import Buffer
 
 
@@ -181,9 +182,9 @@ class Contents:
         """What stands behind the directory."""
         return self._end.comment
 
-    def live_records(self) -> dict[str, bytes]:
-        """The records as they stand in the directory, without those that another one with the same name has replaced."""
-        return {record.name: record.raw for record in parse_directory(self._data, self._end, self.begin)}
+    def live_records(self) -> dict[str, Record]:
+        """The records by their names, without those that another one with the same name has replaced."""
+        return {record.name: record for record in parse_directory(self._data, self._end, self.begin)}
 
 
 class Draft(Archive):
@@ -201,7 +202,7 @@ class Draft(Archive):
             raise StoreError(f"{path!r} is being written by somebody else: a zip archive has one writer at a time")
         super().__init__(OpenFile(descriptor), {}, limit)
         self._records: dict[str, bytes] = {}
-        self._end = self._begin_byte = 0
+        self._end = self._begin_byte = self.left_out = 0
         self._comment = b""
         try:
             os.ftruncate(descriptor, 0)
@@ -211,12 +212,37 @@ class Draft(Archive):
 
     def begin_with(self, file: OpenFile, contents: Contents) -> None:
         """Take over the archive in ``file``: its values as they are stored, their order and their attributes."""
-        os.chmod(self._temporary, os.fstat(file.descriptor).st_mode & 0o777)
+        self._become(file, contents)
         copy_bytes(file, self.file, contents.directory)
-        self._end, self._begin_byte, self._comment = contents.directory, contents.begin, contents.comment
+        self._end = contents.directory
         self.entries = dict(contents.entries)
-        self._records = contents.live_records()
+        self._records = {name: record.raw for name, record in contents.live_records().items()}
         self.changed()
+
+    def begin_with_used(self, file: OpenFile, contents: Contents) -> None:
+        """As ``begin_with``, without what was erased or replaced: ``left_out`` bytes. Where there are none, nothing is copied."""
+        records = contents.live_records()
+        used = used_of(file.read, records.values(), contents.directory)
+        self.left_out = contents.directory - contents.begin - sum(part.stop - part.start for part in used)
+        if not self.left_out:
+            return
+        self._become(file, contents)
+        copy_bytes(file, self.file, contents.begin)
+        position = self._end = contents.begin
+        for start, stop in runs(used):
+            copy_bytes(file, self.file, stop - start, start, self._end)
+            self._end += stop - start
+        offsets = {}
+        for part in used:
+            offsets[part.record.name] = position
+            position += part.stop - part.start
+        self._records = {name: moved(record.raw, offsets[name] - contents.begin) for name, record in records.items()}
+        self.entries = {name: entry._replace(offset=offsets[name]) for name, entry in contents.entries.items()}
+        self.changed()
+
+    def _become(self, file: OpenFile, contents: Contents) -> None:
+        os.chmod(self._temporary, os.fstat(file.descriptor).st_mode & 0o777)
+        self._begin_byte, self._comment = contents.begin, contents.comment
 
     def set(self, key: str, value: Buffer) -> None:
         """Append ``value``, a row of bytes."""
@@ -275,20 +301,22 @@ def open_nothing() -> OpenFile:
     return OpenFile(os.open(os.devnull, READ))
 
 
-def copy_bytes(source: OpenFile, target: OpenFile, nbytes: int) -> None:
-    """Copy the first ``nbytes`` bytes; file systems that can share them do so."""
+def copy_bytes(source: OpenFile, target: OpenFile, nbytes: int, start: int = 0, to: int = 0) -> None:
+    """Copy ``nbytes`` bytes from ``start`` on to where ``to`` is; file systems that can share them do so."""
     position = 0
     if hasattr(os, "copy_file_range"):
         # not every file system can, and then nothing has been copied
         with suppress(OSError):
             while position < nbytes:
-                got = os.copy_file_range(source.descriptor, target.descriptor, min(nbytes - position, PIECE), position, position)
+                got = os.copy_file_range(
+                    source.descriptor, target.descriptor, min(nbytes - position, PIECE), start + position, to + position
+                )
                 if not got:
                     break
                 position += got
     while position < nbytes:
-        piece = source.read(position, min(nbytes - position, 8 * 2**20))
+        piece = source.read(start + position, min(nbytes - position, 8 * 2**20))
         if not piece:
             raise TransientStoreError("the zip archive became shorter while it was copied: try again")
-        target.write(position, piece)
+        target.write(to + position, piece)
         position += len(piece)

@@ -70,6 +70,19 @@ def record_of(key: str, entry: Entry, begin: int) -> bytes:
     return fixed + name + extra
 
 
+def moved(raw: bytes, offset: int) -> bytes:
+    """The record ``raw`` of a directory, for the same entry ``offset`` bytes after the beginning of its archive: no later than it was."""
+    fields = list(RECORD.unpack_from(raw))
+    if fields[16] != MAX32:
+        return RECORD.pack(*fields[:16], offset) + raw[RECORD.size :]
+    before = 8 * sum(size == MAX32 for size in fields[8:10])  # the sizes come first in the field of zip64
+    position = RECORD.size + fields[10]
+    while int.from_bytes(raw[position : position + 2], "little") != ZIP64_EXTRA:
+        position += 4 + int.from_bytes(raw[position + 2 : position + 4], "little")
+    position += 4 + before
+    return raw[:position] + offset.to_bytes(8, "little") + raw[position + 8 :]
+
+
 def directory_of(records: Collection[bytes], offset: int, comment: bytes) -> bytes:
     """The directory and what follows it, to be written ``offset`` bytes after the beginning of the archive."""
     directory = b"".join(records)

@@ -6,7 +6,7 @@ import asyncio
 import os
 import threading
 import warnings
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from types import TracebackType
 from typing import Any, Literal, Self, TypeAlias, get_args
 
@@ -17,7 +17,7 @@ from azarr.stores.sorted_keys import keys_below, listing_below
 from azarr.stores.threads import to_its_end
 from azarr.stores.zip_directory import DIRECTORY_NBYTES
 from azarr.stores.zip_entries import VALUE_NBYTES
-from azarr.stores.zip_file import Archive, Contents, Draft, open_file, open_nothing
+from azarr.stores.zip_file import Archive, Contents, Draft, OpenFile, open_file, open_nothing
 from azarr.types import Buffer, Listing
 
 Mode: TypeAlias = Literal["r", "a", "w"]
@@ -36,7 +36,8 @@ class ZipStore(Store, BlockingStore, StampingStore):
     An ``async with`` that is left by an exception throws away what has not been committed, and so does ``discard``.
 
     The first write after a commit copies the archive, which file systems with shared blocks do in no time. What was erased or replaced
-    keeps its place in the file. One store at a time can write to an archive; where another one does, ``StoreError`` is raised.
+    keeps its place in the file until ``compact``. One store at a time can write to an archive; where another one does, ``StoreError`` is
+    raised.
 
     Who reads sees the archive as it was when the first value was asked for, even where another one takes its place later.
 
@@ -93,6 +94,14 @@ class ZipStore(Store, BlockingStore, StampingStore):
     async def commit(self) -> None:
         """Put what has been written in the place of the archive. The store can be used further."""
         await to_its_end(self._commit)
+
+    async def compact(self) -> int:
+        """The bytes that are saved by an archive without what was erased or replaced, which has taken the place of the old one.
+
+        What has been written is committed first. Then the rest is copied, and takes its place as with a commit: whoever has opened the
+        old archive keeps it, and a crash leaves the one or the other. Where there is nothing to save, nothing is copied.
+        """
+        return await to_its_end(self._compact)
 
     async def discard(self) -> None:
         """Throw away what has been written since the last commit."""
@@ -202,17 +211,21 @@ class ZipStore(Store, BlockingStore, StampingStore):
         archive = self._opened()
         if isinstance(archive, Draft):
             return archive
+        self._archive = draft = self._begun(Draft.begin_with)
+        return draft
+
+    def _begun(self, take_over: Callable[[Draft, OpenFile, Contents], None]) -> Draft:
+        """A new draft that has taken over what is in the archive."""
         with reported("write the zip archive", self._path):
             draft = Draft(self._path, self._value_nbytes)
             try:
                 # what is there by now, for others may have written until this draft was begun
                 file = None if self._anew else open_file(self._path)
                 if file is not None and file.size:
-                    draft.begin_with(file, Contents(file, self._path, self._directory_nbytes))
+                    take_over(draft, file, Contents(file, self._path, self._directory_nbytes))
             except BaseException:
                 draft.discard()
                 raise
-        self._archive = draft
         return draft
 
     def _commit(self) -> None:
@@ -222,6 +235,23 @@ class ZipStore(Store, BlockingStore, StampingStore):
                     self._archive = self._archive.commit()
                     self._anew = False
                     sync_folder(os.path.dirname(os.path.realpath(self._path)))
+
+    def _compact(self) -> int:
+        with self._mutex:
+            self._check_writable()
+            self._opened()
+            self._commit()
+            draft = self._begun(Draft.begin_with_used)
+            if not draft.left_out:
+                draft.discard()
+                return 0
+            self._archive = draft
+            try:
+                self._commit()
+            except BaseException:
+                self._discard()
+                raise
+            return draft.left_out
 
     def _discard(self) -> None:
         with self._mutex:
