@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import selectors
+import subprocess
 import sys
 import threading
 from collections.abc import Callable
@@ -104,6 +105,25 @@ def basic_keys() -> Callable[[tuple[int, ...]], st.SearchStrategy]:
 def faulty_store() -> _FaultyStore:
     """A memory store that can be told to fail: ``store.failing.add(key)``."""
     return _FaultyStore()
+
+
+@pytest.fixture
+def started():
+    """Starts a process and waits until it says that it is ready; none outlives the test."""
+    processes = []
+
+    def start(code, *args):
+        command = [sys.executable, "-c", code, *map(str, args)]
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        processes.append(process)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        return process
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate(timeout=100)
 
 
 class _NoWait:

@@ -9,8 +9,6 @@ import asyncio
 import os
 import random
 import signal
-import subprocess
-import sys
 import threading
 
 import numpy as np
@@ -155,25 +153,6 @@ async def one(store, turn, engine):
 
 asyncio.run(main())
 """
-
-
-@pytest.fixture
-def started():
-    """Starts a process and waits until it says that it is ready; none outlives the test."""
-    processes = []
-
-    def start(code, *args):
-        command = [sys.executable, "-c", code, *map(str, args)]
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        processes.append(process)
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        return process
-
-    yield start
-    for process in processes:
-        process.kill()
-        process.communicate(timeout=PATIENCE)
 
 
 def go(processes):

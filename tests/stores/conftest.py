@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import random
+import time
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
@@ -46,6 +49,29 @@ class _GatedStore(LatencyStore):
 def gated():
     """Makes stores that answer when they are let; see ``_GatedStore``."""
     return _GatedStore
+
+
+KILLS = int(os.environ.get("AZARR_KILLS", "5"))
+
+
+@pytest.fixture
+def killed_often(started):
+    """Runs a program that writes one turn after another, and kills it at any moment, ``AZARR_KILLS`` times.
+
+    Its arguments are a path, the last turn and what else there is; ``look`` checks what is left, and answers the turn that it is of.
+    """
+
+    def run(program, path, *args, look):
+        turn, chance = 0, random.Random(5)
+        for _ in range(KILLS):
+            writer = started(program, path, turn, *args)
+            time.sleep(chance.uniform(0, 0.1))  # any moment will do
+            writer.kill()
+            writer.wait()
+            turn = look(turn)
+        assert turn > 0
+
+    return run
 
 
 @dataclass

@@ -6,8 +6,6 @@ import asyncio
 import errno
 import os
 import signal
-import subprocess
-import sys
 import threading
 import warnings
 from pathlib import Path
@@ -30,25 +28,6 @@ def store(tmp_path):
 
 def files(store):
     return sorted(str(path.relative_to(store.root)) for path in Path(store.root).rglob("*"))
-
-
-@pytest.fixture
-def started():
-    """Starts a process and waits until it says that it is ready; none outlives the test."""
-    processes = []
-
-    def start(code, *args):
-        command = [sys.executable, "-c", code, *map(str, args)]
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        processes.append(process)
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        return process
-
-    yield start
-    for process in processes:
-        process.kill()
-        process.communicate(timeout=PATIENCE)
 
 
 def finished(processes):

@@ -5,9 +5,7 @@ import gc
 import multiprocessing
 import os
 import pickle
-import random
 import sqlite3
-import subprocess
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -386,26 +384,18 @@ while True:
     store.set_blocking("second", f"{turn} ".encode() * 20_000)
 """
 
-KILLS = int(os.environ.get("AZARR_KILLS", "5"))
-
 
 @on_posix
 @pytest.mark.slow
-def test_a_writer_that_is_killed_leaves_whole_values(path):
-    turn, chance = 0, random.Random(5)
-    for _ in range(KILLS):
-        writer = subprocess.Popen([sys.executable, "-c", PROGRAM, str(path), str(turn)], stdout=subprocess.PIPE)
-        try:
-            assert writer.stdout.readline() == b"ready\n"
-            time.sleep(chance.uniform(0.01, 0.1))  # any moment will do
-        finally:
-            writer.kill()
-            writer.wait()
-            writer.stdout.close()
+def test_a_writer_that_is_killed_leaves_whole_values(path, killed_often):
+    def look(turn):
         store = SQLiteStore(path)
         first, second = (store.get_blocking(key) for key in ("first", "second"))
-        if first is not None:
-            turn = int(first.split()[0])
-            assert first == f"{turn} ".encode() * 20_000
-            assert second in {f"{each} ".encode() * 20_000 for each in (turn - 1, turn)} or turn == 1
-    assert turn > 0
+        if first is None:
+            return turn
+        turn = int(first.split()[0])
+        assert first == f"{turn} ".encode() * 20_000
+        assert second in {f"{each} ".encode() * 20_000 for each in (turn - 1, turn)} or turn == 1
+        return turn
+
+    killed_often(PROGRAM, path, look=look)
