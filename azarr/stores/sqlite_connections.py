@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,9 @@ TABLE: Final = "zarr"
 
 PAGE_NBYTES: Final = 16384
 """The pages of a new database: four times the usual size, as chunks are larger than most other rows."""
+
+PAUSE: Final = 0.001
+"""Seconds between two attempts to give a new database its log; others are done with that in no time."""
 
 WITH_LOG: Final = {"none": "OFF", "file": "NORMAL", "full": "FULL"}
 WITH_ROLLBACK: Final = {"none": "OFF", "file": "FULL", "full": "EXTRA"}
@@ -76,8 +80,21 @@ class Database:
     def _create(self, connection: sqlite3.Connection) -> None:
         connection.execute(f"PRAGMA page_size = {PAGE_NBYTES}")
         if self.wal:
-            connection.execute("PRAGMA journal_mode = WAL")
+            self._log_ahead(connection)
         connection.execute(f"CREATE TABLE IF NOT EXISTS {TABLE}(k TEXT PRIMARY KEY, v BLOB)")
+
+    def _log_ahead(self, connection: sqlite3.Connection) -> None:
+        """Give a new database a write-ahead log. SQLite refuses at once while somebody else begins to write: the waiting is done here."""
+        end = time.monotonic() + self.timeout
+        while True:
+            try:
+                connection.execute("PRAGMA journal_mode = WAL")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > end:
+                    raise
+                time.sleep(PAUSE)
+            else:
+                return
 
 
 class Connections:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import gc
 import multiprocessing
 import os
@@ -9,6 +10,7 @@ import sqlite3
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
 
 import pytest
 
@@ -73,6 +75,37 @@ async def test_reading_makes_no_database(path):
         await store.erase("a")
         await store.erase_prefix("")
     assert os.listdir(path.parent) == []
+
+
+async def test_many_first_writes_at_once(path):
+    async with SQLiteStore(path) as store:
+        await asyncio.gather(*(store.set(f"{number}", VALUE) for number in range(20)))
+        assert len(await collect(store.list_prefix())) == 20
+
+
+async def test_a_database_that_somebody_else_is_about_to_make(path, monkeypatch):
+    """SQLite does not wait for them by itself."""
+    refused = []
+
+    class Telling(sqlite3.Connection):
+        def execute(self, statement, *values):
+            try:
+                return super().execute(statement, *values)
+            except sqlite3.OperationalError:
+                refused.append(statement)
+                if len(refused) == 3:
+                    other.execute("ROLLBACK")
+                raise
+
+    with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(TransientStoreError, match="another process"):
+            await SQLiteStore(path, timeout=0).set("a", VALUE)
+        monkeypatch.setattr(sqlite3, "connect", functools.partial(sqlite3.connect, factory=Telling))
+        async with SQLiteStore(path) as store:
+            await store.set("a", VALUE)
+            assert await read(store, "a") == VALUE
+    assert refused == ["PRAGMA journal_mode = WAL"] * 3
 
 
 async def test_the_database_is_that_of_zarr_python_2(path):
