@@ -22,10 +22,11 @@ from azarr.engine import Engine
 from azarr.observing import chunk_reads, telling
 from azarr.projections import AnyRun, Projection
 from azarr.reading import REQUEST_NBYTES
+from azarr.runners import TaskRunner, WorkerRunner
 from azarr.selection import AnySelection
 from azarr.telemetry import CacheEvent, ReadEvent
 from azarr.types import Array, Buffer, Coords, element_nbytes
-from azarr.window import TaskRunner, Window, WorkerRunner
+from azarr.window import Window
 
 INLINE_NBYTES, INLINE_LENGTH = 64 * 2**10, 16
 """Up to so many bytes of so many chunks are copied on the loop, in microseconds; more in a worker."""

@@ -29,9 +29,10 @@ from azarr.locks import locks_of
 from azarr.metadata.model import ArrayMetadata, GroupMetadata
 from azarr.metadata.translation import translated
 from azarr.paths import above, check_name, child, depth, is_below, prefix_of
+from azarr.runners import TaskRunner
 from azarr.stores.base import BlockingStore, ListableStore, ReadableStore, Store, is_remote
 from azarr.types import Coords, element_nbytes
-from azarr.window import TaskRunner, Window, gather
+from azarr.window import Window, gather
 
 Progress: TypeAlias = Callable[[int, int], object]
 """Told now and then how many bytes, decoded, have been copied, and of how many."""

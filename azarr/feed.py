@@ -6,7 +6,7 @@ from collections.abc import AsyncIterable, Generator, Iterable, Sized
 from typing import Any, Final
 
 from azarr.errors import StreamError
-from azarr.window import TaskRunner
+from azarr.runners import TaskRunner
 
 END: Final = object()
 """Stands for the item after the last."""

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import aclosing, suppress
 from typing import Generic, Protocol, Self, TypeVar, cast
 
-from azarr.window import TaskRunner
+from azarr.runners import TaskRunner
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)

@@ -28,12 +28,13 @@ from azarr.metadata.model import ArrayMetadata
 from azarr.observing import telling
 from azarr.placement import Entry, Target, Touched, data_of, said_coords
 from azarr.progress import ProgressOption, progress_of
+from azarr.runners import TaskRunner
 from azarr.selection import AnySelection, as_planned
 from azarr.stores.base import WritableStore
 from azarr.telemetry import WriteEvent
 from azarr.types import Coords, element_nbytes
 from azarr.unit_writer import Outcome, runner_for
-from azarr.window import FedWindow, TaskRunner
+from azarr.window import FedWindow
 from azarr.writing import conform
 
 LOOP_SHARE = 0.002

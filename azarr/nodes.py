@@ -36,9 +36,10 @@ from azarr.metadata.consolidated import MEMBER, Consolidated
 from azarr.metadata.model import ArrayMetadata, GroupMetadata
 from azarr.paths import above, child, depth, is_below, key_of, prefix_of
 from azarr.rewriting import rewrite
+from azarr.runners import Runner, TaskRunner, WorkerRunner
 from azarr.stores.base import BlockingStore, ListableStore, ReadableStore, Store
 from azarr.types import Buffer, Limits
-from azarr.window import Runner, TaskRunner, Window, WorkerRunner, gather
+from azarr.window import Window, gather
 
 Batch: TypeAlias = tuple[str, ...]
 

@@ -22,10 +22,11 @@ from azarr.engine import Engine
 from azarr.errors import CodecError
 from azarr.observing import chunk_reads, telling
 from azarr.projections import AnyRun
+from azarr.runners import TaskRunner
 from azarr.selection import AnySelection
 from azarr.telemetry import ReadEvent
 from azarr.types import Array, Buffer, Coords, element_nbytes
-from azarr.window import TaskRunner, Window
+from azarr.window import Window
 
 Fetched = Iterable[tuple[int, Buffer | None]]
 

@@ -19,11 +19,12 @@ from azarr.extents import Place, in_turn, publish
 from azarr.locks import locks_of
 from azarr.metadata.model import ArrayMetadata
 from azarr.rewriting import rewrite
+from azarr.runners import TaskRunner
 from azarr.selection import AxisSelection, Selection
 from azarr.stores.base import ListableStore
 from azarr.turns import Turn
 from azarr.types import Buffer, Coords
-from azarr.window import TaskRunner, Window
+from azarr.window import Window
 from azarr.writing import Guard, write
 
 ENUMERATED = 10_000

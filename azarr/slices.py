@@ -25,11 +25,12 @@ from azarr.engine import Engine
 from azarr.errors import SelectionError, StreamError, StreamTimeoutError
 from azarr.progress import ProgressOption, progress_of
 from azarr.projections import Plan
+from azarr.runners import TaskRunner
 from azarr.selection import AnySelection, PointSelection, Positions
 from azarr.stream import LOOP_SHARE, Counts, OnError, Stream
 from azarr.streaming import BATCH_NBYTES, FILTERED, TIMEOUT, StreamOptions, check, fingerprint_of, position
 from azarr.types import Array, Coords, element_nbytes
-from azarr.window import TaskRunner, Window
+from azarr.window import Window
 
 ROW_LENGTH = 64
 """Planes that count as a row of chunks where an axis was selected with indices, whose order has nothing to do with chunks."""

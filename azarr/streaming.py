@@ -20,11 +20,12 @@ from azarr.engine import Engine
 from azarr.errors import SelectionError, StreamError
 from azarr.progress import ProgressOption, progress_of
 from azarr.projections import AnyRun
+from azarr.runners import Runner, TaskRunner, WorkerRunner
 from azarr.selection import AnySelection, AxisSelection, PointSelection
 from azarr.stores.base import ListableStore
 from azarr.stream import ChunkStream, Counts, OnError
 from azarr.types import Coords
-from azarr.window import Runner, TaskRunner, Window, WorkerRunner
+from azarr.window import Window
 
 BATCH_NBYTES = 256 * 2**10
 """Decoded bytes that are worth a job of their own; smaller chunks share one."""

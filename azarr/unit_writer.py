@@ -13,7 +13,7 @@ from azarr.errors import StreamTimeoutError
 from azarr.executors import OnDone
 from azarr.gathering import Gathered
 from azarr.locks import KeyedLocks, locks_of
-from azarr.window import Runner, Running, TaskRunner, WorkerRunner
+from azarr.runners import Runner, Running, TaskRunner, WorkerRunner
 from azarr.writing import write_held_unit, write_unit
 
 BATCH_NBYTES = 256 * 2**10

@@ -23,10 +23,11 @@ from azarr.locks import KeyedLocks, locks_of
 from azarr.observing import chunk_write, telling
 from azarr.projections import Projection
 from azarr.rewriting import rewrite
+from azarr.runners import TaskRunner
 from azarr.selection import AnySelection
 from azarr.telemetry import WriteEvent
 from azarr.types import Array, Buffer, Coords, element_nbytes
-from azarr.window import TaskRunner, Window
+from azarr.window import Window
 
 Guard: TypeAlias = Callable[[], None]
 """Raises where what is about to be written must not be written any more."""

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 
+from azarr import ThreadExecutor
 from azarr.errors import StoreError
 from azarr.stores.base import Request, Reserve
 from azarr.stores.latency import LatencyStore
@@ -124,6 +125,45 @@ def started():
     for process in processes:
         process.kill()
         process.communicate(timeout=100)
+
+
+@pytest.fixture
+def workers():
+    """Two worker threads, which end with the test."""
+    executor = ThreadExecutor(2)
+    yield executor
+    executor.close()
+    executor.join()
+
+
+async def _everything(window, *, weigh=lambda result: 1):
+    """All results, each given back at once."""
+    results = []
+    while True:
+        try:
+            results.append(await window.take())
+        except StopAsyncIteration:
+            return results
+        window.release(weigh(results[-1]))
+
+
+@pytest.fixture(scope="session")
+def everything():
+    """Takes all results of a window: ``await everything(window)``."""
+    return _everything
+
+
+async def _until(condition) -> None:
+    """Let the loop go round until something is so."""
+    async with asyncio.timeout(30):
+        while not condition():  # noqa: ASYNC110 - there is nothing to be woken by
+            await asyncio.sleep(0)
+
+
+@pytest.fixture(scope="session")
+def until():
+    """Waits for what other tasks or threads do: ``await until(lambda: …)``."""
+    return _until
 
 
 class _NoWait:

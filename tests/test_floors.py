@@ -38,6 +38,7 @@ FLOORS = {
     "azarr.crew": 3,
     "azarr.executors": 3,
     "azarr.locks": 3,
+    "azarr.runners": 3,
     "azarr.window": 3,
     "azarr.engine": 3,
     "azarr.observing": 3,

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from azarr import Engine, InlineExecutor, LatencyStore, MemoryStore, ThreadExecutor, create_array
-from azarr import window as window_module
 from azarr.errors import StreamError
 from azarr.executors import Mailbox
-from azarr.window import FedWindow, TaskRunner, Window, WorkerRunner
+from azarr.runners import TaskRunner, WorkerRunner
+from azarr.window import FedWindow, Window
 
 PATIENCE = 30
 
@@ -60,25 +60,6 @@ class Taken:
         return item
 
 
-async def everything(window, *, weigh=lambda result: 1):
-    """All results, each given back at once."""
-    results = []
-    while True:
-        try:
-            results.append(await window.take())
-        except StopAsyncIteration:
-            return results
-        window.release(weigh(results[-1]))
-
-
-@pytest.fixture
-def workers():
-    executor = ThreadExecutor(2)
-    yield executor
-    executor.close()
-    executor.join()
-
-
 @pytest.fixture(params=["tasks", "threads", "inline"])
 def make_window(request, counting_executor):
     """Makes windows over a plain function, with every kind of runner; ``make.executor`` counts the jobs."""
@@ -99,13 +80,6 @@ def make_window(request, counting_executor):
     executor.close()
     if isinstance(inner, ThreadExecutor):
         inner.join()
-
-
-async def until(condition) -> None:
-    """Let the loop go round until something is so."""
-    async with asyncio.timeout(PATIENCE):
-        while not condition():  # noqa: ASYNC110 - there is nothing to be woken by
-            await asyncio.sleep(0)
 
 
 def negative(item):
@@ -188,7 +162,7 @@ async def test_the_first_error_comes_out_of_drain_bare_and_everything_has_stoppe
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
-async def test_running_jobs_end_and_waiting_ones_do_nothing_after_an_error(workers):
+async def test_running_jobs_end_and_waiting_ones_do_nothing_after_an_error(workers, until):
     gate, begun, failed = threading.Event(), threading.Event(), threading.Event()
     seen, error = [], ValueError()
 
@@ -345,14 +319,14 @@ async def test_a_loop_is_not_starved_by_work_that_is_done_at_once():
 
 @pytest.mark.parametrize("limit", [1, 2, 7, 1000])
 @pytest.mark.parametrize("count", [0, 1, 50])
-async def test_take_gives_everything_in_order(make_window, count, limit):
+async def test_take_gives_everything_in_order(make_window, count, limit, everything):
     window = make_window(range(count), negative, limit, ordered=True)
     assert await everything(window) == [-item for item in range(count)]
     with pytest.raises(StopAsyncIteration):
         await window.take()
 
 
-async def test_take_gives_what_is_finished_first():
+async def test_take_gives_what_is_finished_first(everything):
     work = Work(turns=lambda item: 30 if item == 0 else 1)
     results = await everything(Window(iter(range(6)), TaskRunner(work), 3))
     assert results == [-1, -2, -3, -4, -5, 0]
@@ -431,7 +405,7 @@ async def test_the_first_error_comes_out_of_take_bare_and_everything_has_stopped
         await window.take()
 
 
-async def test_results_that_came_before_an_error_are_still_handed_out():
+async def test_results_that_came_before_an_error_are_still_handed_out(until):
     error = ValueError()
     work = Work(failing={3}, error=error)
     window = Window(iter(range(4)), TaskRunner(work), 4)
@@ -462,7 +436,7 @@ async def test_work_that_raises_the_end_of_an_iteration_does_not_end_the_results
 
 
 @pytest.mark.parametrize("good", [0, 1, 3, 10])
-async def test_a_plan_that_fails_while_taking(make_window, good):
+async def test_a_plan_that_fails_while_taking(make_window, good, everything):
     def plan():
         yield from range(good)
         raise error
@@ -532,7 +506,7 @@ async def test_closing_waits_for_running_jobs_and_skips_waiting_ones(workers):
 
 
 @pytest.mark.parametrize("kind", ["tasks", "threads"])
-async def test_several_tasks_may_wait_for_the_same_end(workers, kind):
+async def test_several_tasks_may_wait_for_the_same_end(workers, kind, until):
     """One waits for a result, others close: each of them goes on when nothing runs any more."""
     loop, begun, gate, ended = asyncio.get_running_loop(), asyncio.Event(), threading.Event(), []
 
@@ -581,7 +555,7 @@ async def test_close_without_waiting_gives_up_what_can_be_given_up():
     assert work.ended == []
 
 
-async def test_a_task_that_somebody_else_cancels_counts_as_failed():
+async def test_a_task_that_somebody_else_cancels_counts_as_failed(until):
     started = []
 
     async def work(item):
@@ -601,7 +575,7 @@ async def test_a_task_that_somebody_else_cancels_counts_as_failed():
 
 @pytest.mark.parametrize("kind", ["tasks", "threads", "inline"])
 @pytest.mark.parametrize("how", ["drain", "ordered", "unordered"])
-def test_cancelled_at_every_suspension(cancelled_everywhere, how_cancelled, counting_executor, kind, how):
+def test_cancelled_at_every_suspension(cancelled_everywhere, how_cancelled, counting_executor, kind, how, everything):
     inner = InlineExecutor() if kind == "inline" else ThreadExecutor(2)
 
     async def prepare():
@@ -634,7 +608,7 @@ def test_cancelled_at_every_suspension(cancelled_everywhere, how_cancelled, coun
 
 
 @pytest.mark.parametrize("how", ["drain", "take"])
-def test_cancelled_at_every_suspension_of_work_that_fails(cancelled_everywhere, how_cancelled, how):
+def test_cancelled_at_every_suspension_of_work_that_fails(cancelled_everywhere, how_cancelled, how, everything):
     """Cancelled while the failure is being cleaned up, too."""
 
     async def prepare():
@@ -712,7 +686,7 @@ async def feed(window, items, put):
 
 @pytest.mark.parametrize("limit", [1, 3, 100])
 @pytest.mark.parametrize("count", [0, 1, 20])
-async def test_what_is_put_in_is_done_and_no_more_at_once_than_fits(limit, count):
+async def test_what_is_put_in_is_done_and_no_more_at_once_than_fits(limit, count, everything):
     work, put = Work(turns=lambda item: 1 + item % 4), []
     window = FedWindow(TaskRunner(work), limit)
     feeding = asyncio.create_task(feed(window, range(count), put))
@@ -725,7 +699,7 @@ async def test_what_is_put_in_is_done_and_no_more_at_once_than_fits(limit, count
         await window.take()
 
 
-async def test_nothing_fits_until_what_was_taken_is_given_back():
+async def test_nothing_fits_until_what_was_taken_is_given_back(everything, until):
     work, put = Work(), []
     window = FedWindow(TaskRunner(work), 3)
     feeding = asyncio.create_task(feed(window, range(10), put))
@@ -754,7 +728,7 @@ async def test_room_may_be_asked_for_more_than_room():
     await window.aclose()
 
 
-async def test_an_error_of_whoever_puts_items_in_comes_out_after_what_was_ready():
+async def test_an_error_of_whoever_puts_items_in_comes_out_after_what_was_ready(until):
     error = ValueError()
     window = FedWindow(TaskRunner(Work()), 3)
     window.put(1)
@@ -769,7 +743,7 @@ async def test_an_error_of_whoever_puts_items_in_comes_out_after_what_was_ready(
     assert error.__context__ is None
 
 
-async def test_an_error_of_whoever_puts_items_in_gives_up_what_runs():
+async def test_an_error_of_whoever_puts_items_in_gives_up_what_runs(until):
     work = Work(turns=lambda item: 10**9)
     window = FedWindow(TaskRunner(work), 3)
     window.put(1)
@@ -793,230 +767,12 @@ async def test_a_closed_window_has_no_room():
     await asyncio.wait([waiting])
 
 
-# --- jobs that take too long
-
-
-class Clock:
-    """The time that runners of workers see: it stands still until it is moved."""
-
-    now = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-
-SECONDS = 0.005
-"""How often runners look at the clock: nothing is late before it is moved."""
-
-
-@pytest.fixture
-def clock(monkeypatch):
-    clock = Clock()
-    monkeypatch.setattr(window_module, "time", clock)
-    return clock
-
-
-class Gates:
-    """A function for workers that waits, for some items, until they are let go."""
-
-    def __init__(self, *items) -> None:
-        self.gates = {item: threading.Event() for item in items}
-        self.begun, self.ended = set(), set()
-
-    def __call__(self, item):
-        self.begun.add(item)
-        if item in self.gates:
-            self.gates[item].wait(PATIENCE)
-        self.ended.add(item)
-        return -item
-
-    def open(self, *items) -> None:
-        for item in items or self.gates:
-            self.gates[item].set()
-
-
-@pytest.fixture
-def gates(request):
-    made = []
-
-    def make(*items):
-        made.append(Gates(*items))
-        return made[-1]
-
-    yield make
-    for each in made:
-        each.open()
-
-
-def looking(executor, job, **options):
-    """A runner that gives up after a time, and answers ``("late", item)`` for what it gave up."""
-    options = {"timeout": SECONDS, "expired": lambda item: ("late", item), **options}
-    return WorkerRunner(executor, Mailbox(asyncio.get_running_loop()), job, **options)
-
-
-async def looked() -> None:
-    """Long enough for a runner to look at the clock."""
-    for _ in range(3):
-        await asyncio.sleep(SECONDS)
-
-
-@pytest.mark.parametrize("ordered", [True, False])
-async def test_a_job_that_takes_too_long_is_given_up(workers, clock, gates, ordered):
-    job = gates(2)
-    window = Window(iter(range(8)), looking(workers, job), 4, ordered=ordered)
-    taking = asyncio.create_task(everything(window))
-    await until(lambda: 2 in job.begun and len(job.ended) == (5 if ordered else 7))
-    await looked()
-    assert not taking.done()
-    clock.now += 2 * SECONDS
-    results = await asyncio.wait_for(taking, PATIENCE)
-    assert {*results} == {0, -1, ("late", 2), -3, -4, -5, -6, -7}
-    if ordered:
-        assert results[2] == ("late", 2)
-        assert [result for result in results if result != ("late", 2)] == [0, -1, -3, -4, -5, -6, -7]
-    assert 2 not in job.ended
-
-
-async def test_what_a_job_answers_that_was_given_up_is_forgotten(workers, clock, gates):
-    job = gates(0)
-    window = Window(iter(range(3)), looking(workers, job), 3, ordered=True)
-    taking = asyncio.create_task(window.take())
-    await until(lambda: job.begun == {0, 1, 2} and job.ended == {1, 2})
-    await looked()
-    clock.now += 2 * SECONDS
-    assert await asyncio.wait_for(taking, PATIENCE) == ("late", 0)
-    job.open()
-    await until(lambda: 0 in job.ended)
-    await looked()
-    assert [await window.take(), await window.take()] == [-1, -2]
-    window.release(3)
-    with pytest.raises(StopAsyncIteration):
-        await window.take()
-
-
-async def test_a_job_may_begin_late_as_long_as_others_end(clock, gates):
-    """Waiting for a worker is no fault of a job while workers work."""
-    executor = ThreadExecutor(1)
-    job = gates(*range(5))
-    taking = asyncio.create_task(everything(Window(iter(range(5)), looking(executor, job), 5, ordered=True)))
-    for item in range(5):
-        await until(lambda item=item: item in job.begun)
-        clock.now += SECONDS * 0.8
-        await looked()
-        job.open(item)
-    assert await asyncio.wait_for(taking, PATIENCE) == [0, -1, -2, -3, -4]
-    executor.close()
-    executor.join()
-
-
-async def test_jobs_that_no_worker_takes_up_are_given_up_when_all_hang(workers, clock, gates):
-    job = gates(1, 2)
-    taking = asyncio.create_task(everything(Window(iter(range(9)), looking(workers, job), 5, ordered=True)))
-    await until(lambda: {1, 2} <= job.begun and 0 in job.ended)
-    while not taking.done():
-        clock.now += 2 * SECONDS
-        await asyncio.sleep(SECONDS)
-    assert await taking == [0, *(("late", item) for item in range(1, 9))]
-    assert job.begun == {0, 1, 2}
-
-
-async def test_without_a_timeout_jobs_have_all_the_time(workers, clock, gates):
-    job = gates(1)
-    taking = asyncio.create_task(everything(Window(iter(range(4)), looking(workers, job, timeout=None), 4, ordered=True)))
-    await until(lambda: {0, 2, 3} <= job.ended)
-    clock.now += 10**9
-    await looked()
-    assert not taking.done()
-    job.open()
-    assert await taking == [0, -1, -2, -3]
-
-
-@pytest.mark.parametrize("hanging", [(0,), (0, 1)])
-async def test_closing_waits_for_jobs_until_they_are_given_up(workers, clock, gates, hanging):
-    job = gates(*hanging)
-    window = Window(iter(range(9)), looking(workers, job), 6)
-    taking = asyncio.create_task(window.take())
-    await until(lambda: {*hanging} <= job.begun)
-    window.close()
-    closing = asyncio.create_task(window.aclose())
-    await looked()
-    assert not closing.done()
-    clock.now += 2 * SECONDS
-    await asyncio.wait_for(closing, PATIENCE)
-    assert not job.ended & {*hanging}
-    await asyncio.wait([taking])
-    assert isinstance(taking.exception(), StopAsyncIteration) or taking.result() <= 0
-
-
-@pytest.mark.parametrize("hangs", [False, True])
-async def test_no_timer_is_left(workers, clock, gates, hangs):
-    loop, job = asyncio.get_running_loop(), gates(*([3] if hangs else []))
-    window = Window(iter(range(9)), looking(workers, job), 6, ordered=True)
-    for _ in range(3):
-        await window.take()
-        window.release(1)
-    if hangs:
-        await until(lambda: 3 in job.begun)
-        clock.now += 2 * SECONDS
-    await window.aclose()
-    assert [timer for timer in loop._scheduled if not timer.cancelled()] == []
-
-
-async def test_a_task_may_wait_for_a_single_job(workers, clock, gates):
-    job = gates(1, 2, 3)
-    runner = looking(workers, job)
-    assert await runner.do(5) == -5
-    waiting = asyncio.create_task(runner.do(1))
-    await until(lambda: 1 in job.begun)
-    waiting.cancel()
-    await looked()
-    assert not waiting.done()  # the job has to end first
-    job.open(1)
-    await asyncio.wait([waiting], timeout=PATIENCE)
-    assert waiting.cancelled()
-    assert 1 in job.ended
-    waiting = [asyncio.create_task(runner.do(item)) for item in (2, 3)]
-    await until(lambda: {2, 3} <= job.begun)
-    waiting[1].cancel()
-    clock.now += 2 * SECONDS
-    await asyncio.wait(waiting, timeout=PATIENCE)  # or to be given up
-    assert waiting[0].result() == ("late", 2)
-    assert waiting[1].cancelled()
-    assert [timer for timer in asyncio.get_running_loop()._scheduled if not timer.cancelled()] == []
-
-
-async def test_a_single_job_that_fails_keeps_nothing(workers):
-    def fail(thing):
-        raise ValueError
-
-    class Thing:
-        pass
-
-    async def operation(thing, executor):
-        await looking(executor, fail).do(thing)
-
-    for executor in (workers, InlineExecutor()):
-        thing = Thing()
-        alive = weakref.ref(thing)
-        gc.collect()
-        gc.disable()
-        try:
-            try:
-                await operation(thing, executor)
-            except ValueError:
-                del thing
-            await looking(executor, negative).do(0)
-            assert alive() is None
-        finally:
-            gc.enable()
-
-
 # --- items that take long to find
 
 
 @pytest.mark.parametrize("limit", [1, 3, 100])
 @pytest.mark.parametrize("how", ["drain", "ordered", "unordered"])
-async def test_other_tasks_have_their_turns_while_items_are_looked_for(make_window, limit, how):
+async def test_other_tasks_have_their_turns_while_items_are_looked_for(make_window, limit, how, everything):
     found, seen, worst, results = 0, 0, 0, []
 
     def search():
@@ -1044,12 +800,12 @@ async def test_other_tasks_have_their_turns_while_items_are_looked_for(make_wind
 
 
 @pytest.mark.parametrize("how", ["drain", "take"])
-async def test_a_search_that_finds_nothing_comes_to_its_end(make_window, how):
+async def test_a_search_that_finds_nothing_comes_to_its_end(make_window, how, everything):
     window = make_window(itertools.repeat(None, 50), negative, 3)
     assert await (window.drain() if how == "drain" else everything(window)) in ([], None)
 
 
-async def test_a_search_that_goes_on_for_ever_can_be_closed(make_window):
+async def test_a_search_that_goes_on_for_ever_can_be_closed(make_window, until):
     items = Taken(itertools.repeat(None))
     window = make_window(items, negative, 3)
     taking = asyncio.create_task(window.take())
