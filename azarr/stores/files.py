@@ -1,4 +1,4 @@
-"""Reading, writing and removing files through the calls of the operating system, and what their failures mean for a store."""
+"""Reading and writing files through the calls of the operating system, and what their failures mean for a store."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import stat
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 from azarr.errors import StoreError, TransientStoreError
 from azarr.stores.base import Request, Reserve
@@ -96,41 +96,6 @@ def as_row(value: Buffer) -> memoryview:
     """``value`` as a row of bytes: other shapes are legal, and only scattered and empty ones have to be copied for that."""
     view = memoryview(value)
     return view.cast("B") if view.c_contiguous and view.nbytes else memoryview(bytes(view))
-
-
-def erase_files(folder: str) -> list[str]:
-    """The folders in ``folder``, from which everything else is removed."""
-    folders = []
-    with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
-        # A list, for what a folder shows while it is being emptied differs between systems.
-        for entry in list(entries):
-            if entry.is_dir(follow_symlinks=False):
-                folders.append(entry.path)
-            else:
-                with suppress(FileNotFoundError):
-                    os.unlink(entry.path)
-    return folders
-
-
-def remove_folder(folder: str) -> None:
-    """Remove ``folder``, if it is there and empty."""
-    try:
-        os.rmdir(folder)
-    except OSError as error:
-        # Somebody else may have put a new value there, or erased the folder as well.
-        if error.errno not in {errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR}:
-            raise
-
-
-def sync_folder(folder: str) -> None:
-    """Have the entries of ``folder`` survive a crash of the machine."""
-    if sys.platform == "win32":  # cannot open folders, and needs no such thing
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def is_absent(error: Exception, path: str) -> bool:

@@ -20,8 +20,6 @@ from azarr.stores.base import (
     Request,
     Reserve,
     Stamped,
-    StampingStore,
-    Store,
     Version,
     Versioned,
     check_key,
@@ -32,26 +30,21 @@ from azarr.stores.files import (
     CREATE,
     PIECE,
     READ,
-    erase_files,
     failure,
     fill,
     is_absent,
     read_value,
-    remove_folder,
     reported,
-    sync_folder,
     write_all,
 )
-from azarr.stores.threads import to_its_end
+from azarr.stores.folders import TEMPORARY, erase_folder, keys_below, listing_of, make_folder, sync_folder
+from azarr.stores.threads import ThreadedStore, to_its_end
 from azarr.types import Buffer, Listing
 
 Durability: TypeAlias = Literal["none", "file", "full"]
 
 Check: TypeAlias = Callable[[int | None], None]
 """Looks at the open file of a value, or at its absence, and raises where that is not what was expected."""
-
-TEMPORARY = ".__azarr_tmp_"
-"""How the names of unfinished files begin. No key may have such a segment and no listing shows one."""
 
 _ATTEMPTS = 10
 """How often a write starts again because its folder was erased under it."""
@@ -68,7 +61,7 @@ class Seen(NamedTuple):
     content: bytes
 
 
-class LocalStore(Store, BlockingStore, ConditionalStore, StampingStore, LockingStore):
+class LocalStore(ThreadedStore, ConditionalStore, LockingStore):
     """A store of files below the folder ``root``: each key is a relative path, each value the content of a file.
 
     A write goes to a temporary file that then takes the place of the old one, so that a reader, or a crash at any moment, finds
@@ -88,7 +81,7 @@ class LocalStore(Store, BlockingStore, ConditionalStore, StampingStore, LockingS
     only the writers of one process are kept apart.
 
     The store holds nothing but its configuration: it serves any number of loops and threads, and stores of the same root are equal.
-    A write or an erasure that is cancelled ends only when its thread has, so that it cannot overtake what the caller does next.
+    A write or an erasure that is cancelled ends only when its thread has.
     """
 
     def __init__(self, root: str | os.PathLike[str], *, durability: Durability = "file", locking: bool | None = None) -> None:
@@ -133,18 +126,6 @@ class LocalStore(Store, BlockingStore, ConditionalStore, StampingStore, LockingS
 
     def __hash__(self) -> int:
         return hash((type(self), self._root))
-
-    async def get(self, key: str, byte_range: Request = None) -> Buffer | None:
-        return await asyncio.to_thread(self.get_blocking, key, byte_range)
-
-    async def set(self, key: str, value: Buffer) -> None:
-        await to_its_end(self.set_blocking, key, value)
-
-    async def erase(self, key: str) -> None:
-        await to_its_end(self.erase_blocking, key)
-
-    async def get_stamped(self, key: str, byte_range: Request = None) -> Stamped:
-        return await asyncio.to_thread(self.get_stamped_blocking, key, byte_range)
 
     async def get_versioned(self, key: str, byte_range: Request = None) -> Versioned:
         return await asyncio.to_thread(self._get_versioned, key, byte_range)
@@ -330,7 +311,7 @@ class LocalStore(Store, BlockingStore, ConditionalStore, StampingStore, LockingS
                 except FileNotFoundError:
                     # The first value below this folder, or somebody erased the folder while the value was written.
                     with suppress(FileNotFoundError):
-                        self._make_folder(folder)
+                        make_folder(folder, durable=self._durability == "full")
         raise TransientStoreError(f"cannot write {key!r}: its folder is erased again and again; stop that first", key=key)
 
     def _erase(self, key: str, check: Check | None, *, lock: bool = True) -> None:
@@ -371,73 +352,18 @@ class LocalStore(Store, BlockingStore, ConditionalStore, StampingStore, LockingS
         if self._durability == "full":
             sync_folder(folder)
 
-    def _make_folder(self, folder: str) -> None:
-        missing = []
-        while not os.path.isdir(folder):
-            missing.append(folder)
-            folder = os.path.dirname(folder)
-            if folder == missing[-1]:
-                break
-        for path in reversed(missing):
-            try:
-                os.mkdir(path)
-            except FileExistsError:
-                # Fine where another writer was faster, but not where it is a file or a link to nowhere.
-                if os.path.lexists(path) and not os.path.isdir(path):
-                    raise
-            if self._durability == "full":
-                sync_folder(os.path.dirname(path))
-
     def _erase_folder(self, prefix: str) -> None:
         folder = self._path(check_prefix(prefix)[:-1]) if prefix else self._root
         with reported("erase", prefix):
-            if prefix and os.path.islink(folder):
-                if os.path.isdir(folder):  # a link to a file is a key, and not below the prefix
-                    os.unlink(folder)
-                return
-            found = []
-            pending = [folder]
-            while pending:
-                found.append(pending.pop())
-                pending += erase_files(found[-1])
-            for path in reversed(found if prefix else found[1:]):
-                remove_folder(path)
-            if self._durability == "full":
-                with suppress(FileNotFoundError, NotADirectoryError):
-                    sync_folder(os.path.dirname(folder) if prefix else folder)
+            erase_folder(folder, itself=bool(prefix), durable=self._durability == "full")
 
     def _walk(self, prefix: str) -> Generator[str]:
-        pending: list[tuple[str, frozenset[tuple[int, int]]]] = [(check_prefix(prefix), frozenset())]
-        with reported("list", prefix):
-            while pending:
-                below, above = pending.pop()
-                with suppress(FileNotFoundError, NotADirectoryError):
-                    status = os.stat(self._prefix + below)
-                    here = (status.st_dev, status.st_ino)
-                    if here in above:  # a symbolic link leads back up
-                        continue
-                    for entry in self._entries(below):
-                        if entry.is_file():
-                            yield below + entry.name
-                        elif entry.is_dir():
-                            pending.append((f"{below}{entry.name}/", above | {here}))
+        with reported("list", check_prefix(prefix)):
+            yield from keys_below(self._prefix, prefix)
 
     def _list_folder(self, prefix: str) -> Listing:
-        keys: list[str] = []
-        prefixes: list[str] = []
-        with reported("list", check_prefix(prefix)), suppress(FileNotFoundError, NotADirectoryError):
-            for entry in self._entries(prefix):
-                if entry.is_file():
-                    keys.append(prefix + entry.name)
-                elif entry.is_dir():
-                    prefixes.append(f"{prefix}{entry.name}/")
-        return Listing(keys=tuple(sorted(keys)), prefixes=tuple(sorted(prefixes)))
-
-    def _entries(self, prefix: str) -> Iterator[os.DirEntry[str]]:
-        with os.scandir(self._prefix + prefix) as entries:
-            for entry in entries:
-                if not entry.name.startswith(TEMPORARY) and "\\" not in entry.name:
-                    yield entry
+        with reported("list", check_prefix(prefix)):
+            return listing_of(self._prefix, prefix)
 
 
 def _place(check: Check | None, temporary: str, path: str) -> None:

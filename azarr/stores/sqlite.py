@@ -14,13 +14,10 @@ from urllib.parse import unquote, urlsplit
 
 from azarr.errors import PreconditionFailedError, StoreError
 from azarr.stores.base import (
-    BlockingStore,
     ConditionalStore,
     Request,
     Reserve,
     Stamped,
-    StampingStore,
-    Store,
     Version,
     Versioned,
     check_key,
@@ -30,7 +27,7 @@ from azarr.stores.files import as_row, span
 from azarr.stores.local import Durability
 from azarr.stores.sorted_keys import after
 from azarr.stores.sqlite_connections import Connections, Database
-from azarr.stores.threads import to_its_end
+from azarr.stores.threads import ThreadedStore, to_its_end
 from azarr.types import Buffer, Listing
 
 VALUE_NBYTES = 10**9
@@ -46,7 +43,7 @@ _BATCH = 1000
 """Keys that a listing fetches at once."""
 
 
-class SQLiteStore(Store, BlockingStore, ConditionalStore, StampingStore):
+class SQLiteStore(ThreadedStore, ConditionalStore):
     """A store in the SQLite database at ``path``: one file for everything, which the first write makes.
 
     Each write is a transaction: others see the old value or the new one, and so it is after a crash. ``durability`` says what a
@@ -124,23 +121,11 @@ class SQLiteStore(Store, BlockingStore, ConditionalStore, StampingStore):
         """Close the database; fine where that has been done."""
         await to_its_end(self._connections.close)
 
-    async def get(self, key: str, byte_range: Request = None) -> Buffer | None:
-        return await asyncio.to_thread(self.get_blocking, key, byte_range)
-
     async def get_versioned(self, key: str, byte_range: Request = None) -> Versioned:
         return await asyncio.to_thread(self._read, key, byte_range)
 
-    async def get_stamped(self, key: str, byte_range: Request = None) -> Stamped:
-        return Stamped(*await asyncio.to_thread(self._read, key, byte_range))
-
-    async def set(self, key: str, value: Buffer) -> None:
-        await to_its_end(self.set_blocking, key, value)
-
     async def set_if(self, key: str, value: Buffer, version: Version | None) -> None:
         await to_its_end(self._set_if, key, value, version)
-
-    async def erase(self, key: str) -> None:
-        await to_its_end(self.erase_blocking, key)
 
     async def erase_if(self, key: str, version: Version) -> None:
         await to_its_end(self._erase_if, key, version)

@@ -12,7 +12,7 @@ from azarr.errors import StoreError, TransientStoreError
 from azarr.stores import file_locks
 from azarr.stores.base import Request, Reserve
 from azarr.stores.files import PIECE, READ, span
-from azarr.stores.local import TEMPORARY
+from azarr.stores.folders import TEMPORARY
 from azarr.stores.zip_compaction import runs, used_of
 from azarr.stores.zip_directory import STORED, TAIL, Entry, Record, entries_of, find_end, parse_directory
 from azarr.stores.zip_entries import check_crc, check_readable, damaged, decoded, inflate, value_offset

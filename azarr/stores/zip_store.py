@@ -11,10 +11,11 @@ from types import TracebackType
 from typing import Any, Literal, Self, TypeAlias, get_args
 
 from azarr.errors import StoreError
-from azarr.stores.base import BlockingStore, Request, Reserve, Stamped, StampingStore, Store, check_key
-from azarr.stores.files import as_row, failure, reported, sync_folder
+from azarr.stores.base import Request, Reserve, Stamped, check_key
+from azarr.stores.files import as_row, failure, reported
+from azarr.stores.folders import sync_folder
 from azarr.stores.sorted_keys import keys_below, listing_below
-from azarr.stores.threads import to_its_end
+from azarr.stores.threads import ThreadedStore, to_its_end
 from azarr.stores.zip_directory import DIRECTORY_NBYTES
 from azarr.stores.zip_entries import VALUE_NBYTES
 from azarr.stores.zip_file import Archive, Contents, Draft, OpenFile, open_file, open_nothing
@@ -23,7 +24,7 @@ from azarr.types import Buffer, Listing
 Mode: TypeAlias = Literal["r", "a", "w"]
 
 
-class ZipStore(Store, BlockingStore, StampingStore):
+class ZipStore(ThreadedStore):
     """A store in the zip archive at ``path``: each key is the name of an entry.
 
     ``mode`` is ``"r"`` for reading, ``"a"`` for writing to an archive that is made where there is none, and ``"w"`` for a new one in the
@@ -110,18 +111,6 @@ class ZipStore(Store, BlockingStore, StampingStore):
     async def aclose(self) -> None:
         """Commit, and close the file; fine where that has been done."""
         await to_its_end(self._close)
-
-    async def get(self, key: str, byte_range: Request = None) -> Buffer | None:
-        return await asyncio.to_thread(self.get_blocking, key, byte_range)
-
-    async def set(self, key: str, value: Buffer) -> None:
-        await to_its_end(self.set_blocking, key, value)
-
-    async def erase(self, key: str) -> None:
-        await to_its_end(self.erase_blocking, key)
-
-    async def get_stamped(self, key: str, byte_range: Request = None) -> Stamped:
-        return await asyncio.to_thread(self.get_stamped_blocking, key, byte_range)
 
     async def erase_prefix(self, prefix: str) -> None:
         await to_its_end(self._erase_prefix, prefix)
