@@ -101,12 +101,20 @@ def codecs(kind: str) -> str:
     """All codecs of one kind."""
     rows = []
     for each in own(kind):
+        if each.extra == "imagecodecs":
+            continue
         codec = CODECS.get(each.name)
         assert codec is not None  # noqa: S101  # it has just been listed
         extra = f" Extra: {code(each.extra)}." if each.extra else ""
         in_v3 = "–" if each.name in V2_ONLY else "read, write"
         rows.append((code(each.name), code(*each.aliases), in_v3, in_v2(each, ": read, write"), f"{first_line(codec)}{extra}"))
     return table(("name", "also read as", "Zarr v3", "Zarr v2", "what it does"), rows)
+
+
+def imagecodecs() -> str:
+    """The codecs of the package imagecodecs, which are too many for the tables."""
+    formats = {kind: code(*(each.name for each in own(kind) if each.extra == "imagecodecs")) for kind in KINDS[1:]}
+    return "\n".join(f"- {kind}: {names}" for kind, names in formats.items())
 
 
 def chunk_grids() -> str:
@@ -143,7 +151,8 @@ def extras() -> str:
             needed.setdefault(each.extra, []).append(each)
     rows = []
     for extra, users in sorted(needed.items()):
-        names = code(*(each.name for each in users)) if len(users) < 5 else f"{len(users)} data types, {code(users[0].name)} among them"
+        many = "data types" if users[0].kind == "data type" else "codecs"
+        names = code(*(each.name for each in users)) if len(users) < 5 else f"{len(users)} {many}, {code(users[0].name)} among them"
         rows.append((code(f'pip install "{OWN}[{extra}]"'), code(*(re.split("[<>=!]", each)[0] for each in packages[extra])), names))
     return table(("extra", "brings", "for"), rows)
 
@@ -155,6 +164,7 @@ def tables() -> dict[str, str]:
     return {
         "data types": data_types(),
         **by_kind,
+        "imagecodecs": imagecodecs(),
         "chunk grids": chunk_grids(),
         "chunk key encodings": chunk_keys(),
         "schemes": f"Besides paths of folders and store objects, azarr opens URLs of {schemes}.",

@@ -52,7 +52,7 @@ def test_forms_of_v2_are_those_that_are_written(name):
 
 
 def test_what_has_to_be_installed_is_said(monkeypatch):
-    assert {each.extra for each in azarr.supported() if each.kind != "URL scheme"} == {None, "ml", "pcodec", "zfp"}
+    assert {each.extra for each in azarr.supported() if each.kind != "URL scheme"} == {None, "imagecodecs", "ml", "pcodec", "zfp"}
     before = by_name("codec")["numcodecs.pcodec"]
     assert before.ready
     monkeypatch.setitem(sys.modules, "pcodec", None)
@@ -86,7 +86,7 @@ def test_a_table_has_a_line_for_each():
 
 
 def test_listing_imports_nothing_that_is_heavy():
-    heavy = "{'numcodecs', 'ml_dtypes', 'pcodec', 'zfpy', 'blosc2', 'zarr'}"
+    heavy = "{'numcodecs', 'ml_dtypes', 'pcodec', 'zfpy', 'imagecodecs', 'blosc2', 'zarr'}"
     code = f"import sys, azarr; str(azarr.supported()); assert not {heavy} & sys.modules.keys()"
     subprocess.run([sys.executable, "-c", code], check=True)
 

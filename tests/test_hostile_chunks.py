@@ -15,6 +15,7 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import snappy
 import zstandard
@@ -233,6 +234,26 @@ def test_a_bomb_costs_an_error_and_little_memory(name, tmp_path):
     }
     found = costs(stores, tmp_path / "stores")
     assert all(outcome == "refused" and cost < 8 * MEBIBYTE for outcome, cost in found.values()), found
+
+
+@measured
+@pytest.mark.parametrize("name", ["brotli", "deflate", "lz4", "lzma", "lzw", "snappy", "zlib", "zstd"])
+def test_bombs_for_compressors_of_imagecodecs_cost_little_memory_where_elements_have_a_size(name, tmp_path):
+    imagecodecs = pytest.importorskip("imagecodecs", reason='needs pip install "azarr[imagecodecs]"')
+    bomb = getattr(imagecodecs, f"{name}_encode")(bytes(16 * MEBIBYTE))
+    ((outcome, cost),) = costs({name: store_of(KINDS["numbers"]([f"imagecodecs_{name}"]), bomb)}, tmp_path / "stores").values()
+    assert outcome == "refused"
+    assert cost < 8 * MEBIBYTE
+
+
+@measured
+@pytest.mark.parametrize("name", ["jpegls", "lerc", "png", "tiff"])
+def test_images_of_another_size_cost_little_memory(name, tmp_path):
+    imagecodecs = pytest.importorskip("imagecodecs", reason='needs pip install "azarr[imagecodecs]"')
+    image = getattr(imagecodecs, f"{name}_encode")(np.zeros((4000, 4000), "u2"))
+    ((outcome, cost),) = costs({name: store_of(documents_of("uint16", 0, f"imagecodecs_{name}"), image)}, tmp_path / "stores").values()
+    assert outcome == "refused"
+    assert cost < 8 * MEBIBYTE
 
 
 @measured

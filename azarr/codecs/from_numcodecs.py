@@ -29,7 +29,12 @@ def from_numcodecs(codec: type, kind: type[Codec] = BytesToBytesCodec) -> type[F
 
     Raises ``TypeError`` where it lacks ``codec_id``, ``encode``, ``decode``, ``from_config`` or ``get_config``.
     """
-    ours = {ArrayToArrayCodec: _ArrayToArray, ArrayToBytesCodec: _ArrayToBytes, BytesToBytesCodec: _BytesToBytes}.get(cast("Any", kind))
+    kinds = {
+        ArrayToArrayCodec: ArrayToArrayOfNumcodecs,
+        ArrayToBytesCodec: ArrayToBytesOfNumcodecs,
+        BytesToBytesCodec: BytesToBytesOfNumcodecs,
+    }
+    ours = kinds.get(cast("Any", kind))
     if ours is None:
         raise TypeError(f"the kind of a codec is ArrayToArrayCodec, ArrayToBytesCodec or BytesToBytesCodec, not {kind!r:.100}")
     lacking = [each for each in ("encode", "decode", "from_config", "get_config") if not callable(getattr(codec, each, None))]
@@ -46,7 +51,7 @@ def _class(codec: Any, kind: type[Codec], ours: type[ForeignCodec]) -> type[Fore
     return type(f"{codec.__name__}OfNumcodecs", (ours,), members)
 
 
-class _OfNumcodecs(ForeignCodec):
+class OfNumcodecs(ForeignCodec):
     """What the three kinds share."""
 
     __slots__ = ()
@@ -64,14 +69,16 @@ class _OfNumcodecs(ForeignCodec):
             raise MetadataError(f"codec {self.name!r} is not azarr's, and is not given elements of variable length")
         return super().bind(spec)
 
-    def _bytes(self, made: Any) -> Buffer:
+    def as_bytes(self, made: Any) -> Buffer:
         """What the codec made, as bytes; of an array, its elements in C order."""
         if isinstance(made, np.ndarray) and not made.flags.c_contiguous:
             made = np.ascontiguousarray(made)
         return self.call(lambda: memoryview(made).cast("B"))
 
 
-class _ArrayToArray(_OfNumcodecs, ArrayToArrayCodec):
+class ArrayToArrayOfNumcodecs(OfNumcodecs, ArrayToArrayCodec):
+    """A filter of another library."""
+
     __slots__ = ()
 
     def bind(self, spec: ChunkSpec) -> Self:
@@ -94,15 +101,21 @@ class _ArrayToArray(_OfNumcodecs, ArrayToArrayCodec):
         return as_chunk(self.name, self.call(self.theirs.decode, np.ascontiguousarray(chunk).reshape(chunk.shape)), spec)
 
 
-class _ArrayToBytes(_OfNumcodecs, ArrayToBytesCodec):
+class ArrayToBytesOfNumcodecs(OfNumcodecs, ArrayToBytesCodec):
+    """A compressor of arrays of another library."""
+
     __slots__ = ()
 
     def encode(self, chunk: Array, spec: ChunkSpec) -> Buffer:
         del spec
-        return self._bytes(self.call(self.theirs.encode, np.ascontiguousarray(chunk).reshape(chunk.shape)))
+        return self.as_bytes(self.call(self.theirs.encode, np.ascontiguousarray(chunk).reshape(chunk.shape)))
 
     def decode(self, data: Buffer, spec: ChunkSpec) -> Array:
-        decoded = self._bytes(self.call(self.theirs.decode, data))
+        return self.as_chunk(self.call(self.theirs.decode, data), spec)
+
+    def as_chunk(self, made: Any, spec: ChunkSpec) -> Array:
+        """What the codec made, as a chunk like ``spec``; ``CodecError`` where it has another size."""
+        decoded = self.as_bytes(made)
         if len(decoded) != spec.nbytes:
             raise wrong_size(self.name, len(decoded), spec.nbytes)
         return np.frombuffer(decoded, spec.dtype).reshape(spec.shape)
@@ -112,14 +125,20 @@ class _ArrayToBytes(_OfNumcodecs, ArrayToBytesCodec):
         return None
 
 
-class _BytesToBytes(_OfNumcodecs, BytesToBytesCodec):
+class BytesToBytesOfNumcodecs(OfNumcodecs, BytesToBytesCodec):
+    """A compressor of bytes of another library."""
+
     __slots__ = ()
 
     def encode(self, data: Buffer) -> Buffer:
-        return self._bytes(self.call(self.theirs.encode, data))
+        return self.as_bytes(self.call(self.theirs.encode, data))
 
     def decode(self, data: Buffer, limit: int) -> Buffer:
-        decoded = self._bytes(self.call(self.theirs.decode, data))
+        return self.within(self.call(self.theirs.decode, data), limit)
+
+    def within(self, made: Any, limit: int) -> Buffer:
+        """What the codec made, as bytes; ``CodecError`` where they are more than ``limit``."""
+        decoded = self.as_bytes(made)
         if len(decoded) > limit:
             raise wrong_size(self.name, len(decoded), limit)
         return decoded

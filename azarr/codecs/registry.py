@@ -23,6 +23,7 @@ from azarr.codecs.fixedscaleoffset import FixedScaleOffset
 from azarr.codecs.from_zarr_python import from_zarr_python, is_of_zarr_python
 from azarr.codecs.gzip import Gzip
 from azarr.codecs.ignored import Ignored
+from azarr.codecs.imagecodecs import IMAGECODECS
 from azarr.codecs.json2 import Json2
 from azarr.codecs.lz4 import Lz4
 from azarr.codecs.lzma import Lzma
@@ -96,10 +97,12 @@ def _accept(name: str, value: object) -> type[Codec]:
 
 def _entry(codec: type[Codec]) -> Entry[type[Codec]]:
     also = tuple(name for name, kind in _FROM_NUMCODECS if kind is codec and name != codec.name)
+    if codec in IMAGECODECS.values():
+        also = (f"numcodecs.{codec.name}",)
     return Entry((codec.name, *also), codec, OWN)
 
 
-CODECS: Registry[type[Codec]] = Registry("codec", map(_entry, _OWN), ("azarr.codecs", "zarr.codecs"), _accept)
+CODECS: Registry[type[Codec]] = Registry("codec", map(_entry, (*_OWN, *IMAGECODECS.values())), ("azarr.codecs", "zarr.codecs"), _accept)
 """Every codec by its names in v3 metadata; what v2 calls ``x`` is ``numcodecs.x`` there, unless v3 has a codec of that name itself."""
 
 
@@ -146,7 +149,8 @@ def parse_codec(document: JSON) -> Codec:
         return _FROM_NUMCODECS.get((name, codec), codec.from_configuration)({**configuration, **inner})
     if document.get("must_understand", True) is False:
         return Ignored.of(document)
-    raise UnknownExtensionError(f"unknown codec {name!r:.100}; azarr has {sorted(CODECS.names)}, and no plug-in has it", name=name)
+    message = f"unknown codec {name!r:.100}; azarr.supported('codec') lists those that azarr has, and no plug-in has it"
+    raise UnknownExtensionError(message, name=name)
 
 
 def _parse_nested(name: str, key: str, documents: JSON) -> Any:

@@ -57,6 +57,7 @@ from azarr.codecs import (
     Zlib,
     Zstd,
 )
+from azarr.codecs.imagecodecs import IMAGECODECS
 from azarr.codecs.pipeline import CodecPipeline
 from azarr.codecs.registry import CODECS, MAX_CODECS, parse_codec, parse_codecs, register_codec, serialize_codec
 from azarr.data_types import parse_data_type
@@ -118,7 +119,7 @@ EVERY = [
 def test_every_exported_codec_is_registered_under_its_name():
     classes = [each for name in codecs.__all__ if isinstance(each := getattr(codecs, name), type)]
     exported = {each for each in classes if issubclass(each, Codec) and hasattr(each, "name")}
-    assert exported == {entry.value for entry in CODECS.entries}
+    assert exported == {entry.value for entry in CODECS.entries} - set(IMAGECODECS.values())
     for codec in exported:
         assert CODECS.get(codec.name) is codec
     assert {type(codec) for codec in EVERY} == exported
@@ -207,7 +208,7 @@ def test_what_says_itself_whether_a_codec_was_applied_needs_to_know_it():
 
 @pytest.mark.parametrize("document", ["private", {"name": "private"}, {"name": "private", "must_understand": True}], ids=repr)
 def test_an_unknown_codec_is_named(document):
-    with pytest.raises(UnknownExtensionError, match="unknown codec 'private'; azarr has .*'zstd'") as caught:
+    with pytest.raises(UnknownExtensionError, match=r"unknown codec 'private'; azarr\.supported\('codec'\) lists") as caught:
         parse_codec(document)
     assert caught.value.name == "private"
 
