@@ -37,7 +37,7 @@ from azarr.hierarchy import create_array, create_group, create_hierarchy, open, 
 from azarr.ingest import WriteOptions, WriteReport
 from azarr.registry import Registration
 from azarr.retry import RetryPolicy
-from azarr.slices import Slice, SliceOptions, SliceStream
+from azarr.slices import Slice, SliceInfo, SliceOptions, SliceStream
 from azarr.stores.caching import CachingStats, CachingStore
 from azarr.stores.coalescing import CoalescingStore
 from azarr.stores.latency import LatencyStore
@@ -101,6 +101,7 @@ __all__ = [
     "SQLiteStore",
     "SelectionError",
     "Slice",
+    "SliceInfo",
     "SliceOptions",
     "SliceStream",
     "StoreError",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterable, Awaitable, Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import reduce
 from types import MappingProxyType
@@ -41,7 +41,8 @@ from azarr.selection import (
     lies_within,
 )
 from azarr.sharded_chunks import ShardedChunks
-from azarr.slices import SliceOptions, SliceStream, planes_of, stream_slices
+from azarr.slice_plans import planes_of
+from azarr.slices import SliceOptions, SliceStream, stream_slices
 from azarr.stores.base import ReadableStore, WritableStore
 from azarr.stream import ChunkStream
 from azarr.streaming import StreamOptions, stream_chunks
@@ -279,7 +280,7 @@ class ArrayView:
         thickness: int | None = None,
         **options: Unpack[SliceOptions],
     ) -> SliceStream:
-        """This view along one of its axes, one ``Slice`` after the other, always in order; nothing is read before the first is asked for.
+        """This view along one of its axes, one ``Slice`` after the other; nothing is read before the first is asked for.
 
         Each chunk is read and decoded once, however many slices cross it, if a row of chunks (all that have the same place along the
         axis) fits into the memory; else each is decoded as often as it takes to get through the row.
@@ -291,14 +292,19 @@ class ArrayView:
             thickness: The planes of a slice, fewer at the end. By default slices are single planes, and their data lack the axis.
 
         Keyword Args:
+            ordered: In order (the default), or as they are complete; the latter never waits for a slow chunk that a slice does not need.
             concurrency: Chunks that are fetched at once, about; the engine's, 32, by default.
             memory: Bytes that are held besides the slice that has been handed out, if that is enough for it and one more plane; the
                 engine's, 256 MiB, by default.
             timeout: Seconds that a chunk may take, 60 by default; a row has so many times more as it has rounds of ``concurrency`` chunks.
             filter: A function of the place where a slice begins; those for which it says no are left out, and not read.
+            include_missing: ``False`` leaves out the slices of which no chunk is stored. They are found by listing, and not read, where
+                more than a hundred keys would have to be asked for. By default they are handed out as fill value.
+            metadata: ``True`` gives every slice a ``SliceInfo``: what is known of the chunks that it is from.
             on_error: As for ``stream_chunks``; every slice that needs a chunk that fails does fail. Coordinates are ``(slice.start,)``.
             progress: As for ``stream_chunks``, counted in slices.
-            start_after: Leave out the slices that begin at this place or before, or up to the one that a stream's ``token`` names.
+            start_after: Leave out the slices that begin at this place or before, or up to the one that a stream's ``token`` names. For
+                ordered streams.
             shard, of: Only the slices that begin in part ``shard`` of ``of`` parts of the rows of chunks or shards.
 
         Raises:
@@ -307,10 +313,10 @@ class ArrayView:
         """
         planes = planes_of(self.shape, self.names, along, start, stop, step, thickness)
 
-        def read(key: slice | Positions) -> Awaitable[Array]:
-            return self.oindex[(*(slice(None),) * planes.axis, key)].read()
+        def select(key: slice | Positions) -> ArrayView:
+            return self.oindex[(*(slice(None),) * planes.axis, key)]
 
-        return stream_slices(*self.located(), self.array.engine, planes, read, self.dtype, options)
+        return stream_slices(*self.located(), self.array.engine, planes, select, self.dtype, options)
 
     def map_chunks(self, function: Callable[[Any], Any], **options: Unpack[StreamOptions]) -> ChunkStream:
         """As ``stream_chunks``, but what ``function`` makes of the data of a chunk stands for the data.

@@ -59,6 +59,8 @@ FLOORS = {
     "azarr.chunk_reader": 3,
     "azarr.progress": 3,
     "azarr.slices": 3,
+    "azarr.slice_assembly": 3,
+    "azarr.slice_plans": 3,
     "azarr.handover": 3,
     "azarr.stream": 3,
     "azarr.streaming": 3,

@@ -56,6 +56,7 @@ NAMES = [
     "SQLiteStore",
     "SelectionError",
     "Slice",
+    "SliceInfo",
     "SliceOptions",
     "SliceStream",
     "StoreError",

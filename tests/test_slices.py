@@ -67,34 +67,113 @@ async def check(view, data, axis, start=None, stop=None, step=None, thickness=No
         assert each.data.flags.owndata or each.data.base.flags.owndata
 
 
-@given(data=st.data())
-def test_any_slices_of_any_view_are_those_of_numpy(data):
-    ndim = data.draw(st.integers(1, 3))
-    shape = tuple(data.draw(st.integers(1, 12)) for _ in range(ndim))
-    inner = tuple(data.draw(st.integers(1, 5)) for _ in range(ndim))
-    shards = tuple(data.draw(st.integers(1, 3)) * each for each in inner) if data.draw(st.booleans()) else None
-    axis = data.draw(st.integers(0, ndim - 1))
+@st.composite
+def cases(draw):
+    """An array, a view of it, and slices of that."""
+    ndim = draw(st.integers(1, 3))
+    shape = tuple(draw(st.integers(1, 12)) for _ in range(ndim))
+    inner = tuple(draw(st.integers(1, 5)) for _ in range(ndim))
+    shards = tuple(draw(st.integers(1, 3)) * each for each in inner) if draw(st.booleans()) else None
+    axis = draw(st.integers(0, ndim - 1))
     bounds = st.none() | st.integers(-13, 13)
-    start, stop = data.draw(bounds), data.draw(bounds)
-    step, thickness = data.draw(st.none() | st.integers(1, 13)), data.draw(st.none() | st.integers(1, 13))
-    memory = data.draw(st.none() | st.integers(1, 4000))
-    key = tuple(
-        data.draw(st.sampled_from([slice(None), slice(None, None, -1), slice(1, None, 2), slice(-2, None, -3)])) for _ in range(ndim)
-    )
-    indices = data.draw(st.none() | st.lists(st.integers(0, shape[axis] - 1), min_size=1, max_size=9))
-    latency = data.draw(st.booleans())
+    where = {
+        "axis": axis,
+        "start": draw(bounds),
+        "stop": draw(bounds),
+        "step": draw(st.none() | st.integers(1, 13)),
+        "thickness": draw(st.none() | st.integers(1, 13)),
+    }
+    every = [slice(None), slice(None, None, -1), slice(1, None, 2), slice(-2, None, -3)]
+    key = tuple(draw(st.sampled_from(every)) for _ in range(ndim))
+    if draw(st.booleans()):
+        indices = draw(st.lists(st.integers(0, shape[axis] - 1), min_size=1, max_size=9))
+        key = (*(slice(None),) * axis, indices)
+    return shape, inner, shards, where, key
+
+
+@given(case=cases(), memory=st.none() | st.integers(1, 4000), latency=st.booleans())
+def test_any_slices_of_any_view_are_those_of_numpy(case, memory, latency):
+    shape, inner, shards, where, key = case
 
     async def main():
         inside = MemoryStore()
         array, values = await filled(inside, shape, inner, shards=shards)
         if latency:
             array = type(array)(LatencyStore(inside, 0), "a", array.metadata, Engine(executor=InlineExecutor()))
-        await check(array[key], values[key], axis, start, stop, step, thickness, memory=memory)
-        if indices is not None:
-            chosen = (*(slice(None),) * axis, indices)
-            await check(array.oindex[chosen], values[chosen], axis, start, stop, step, thickness, memory=memory)
+        view = array.oindex[key] if any(isinstance(each, list) for each in key) else array[key]
+        await check(view, values[key], memory=memory, **where)
 
     asyncio.run(main())
+
+
+class Uneven(LatencyStore):
+    """A store whose answers take as long as ``delays`` say, by key, or so many seconds."""
+
+    def __init__(self, inner, delays, others=1.0):
+        super().__init__(inner, others)
+        self.delays = delays
+
+    async def get(self, key, byte_range=None):
+        await asyncio.sleep(self.delays(key))
+        return await super().get(key, byte_range)
+
+
+@given(
+    case=cases(),
+    memory=st.none() | st.integers(1, 4000),
+    latency=st.booleans(),
+    ordered=st.booleans(),
+    missing=st.booleans(),
+    metadata=st.booleans(),
+    seed=st.integers(0, 100),
+    asked_for=st.sampled_from([0, 100]),
+)
+def test_any_slices_with_any_options(run_virtual, case, memory, latency, ordered, missing, metadata, seed, asked_for):
+    shape, inner, shards, where, key = case
+    rng = np.random.default_rng(seed)
+
+    async def main():
+        inside = MemoryStore()
+        array, values = await filled(inside, shape, inner, shards=shards, fill_value=-1)
+        numbers = np.ravel_multi_index([index // each for index, each in zip(np.indices(shape), inner, strict=True)], shape)
+        stored = np.isin(numbers, rng.choice(np.unique(numbers), len(np.unique(numbers)) // 2, replace=False))
+        values[~stored] = -1
+        await array.write(values)
+        store = Uneven(inside, lambda _: rng.random(), 0) if latency else inside
+        array = type(array)(store, "a", array.metadata, Engine(executor=InlineExecutor()))
+        view = array.oindex[key] if any(isinstance(each, list) for each in key) else array[key]
+        options = {"memory": memory, "ordered": ordered, "include_missing": missing, "metadata": metadata}
+        place = (where["axis"], where["start"], where["stop"], where["step"])
+        stream = view.stream_slices(*place, thickness=where["thickness"], **options)
+        got = [each async for each in stream]
+        found = {each.start: each for each in got}
+        assert len(found) == len(got)
+        assert ordered <= (list(found) == sorted(found))
+        parts = [list(expected(each[key], **where)) for each in (values, stored, numbers, *np.indices(shape))]
+        wanted = [low for low, there in parts[1] if missing or there.any()]
+        assert sorted(found) == wanted
+        assert (stream.stats.done, stream.stats.missing, stream.stats.total) == (len(wanted), len(parts[0]) - len(wanted), len(wanted))
+        for (low, part), (_, there), (_, chunks), *indices in zip(*parts, strict=True):
+            if low in found:
+                np.testing.assert_array_equal(found[low].data, part)
+                checked_info(found[low].info, metadata, there, chunks, [each for _, each in indices], 4 * int(np.prod(inner)))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("azarr.slices.ASKED_FOR", asked_for)
+        run_virtual(main)
+
+
+def checked_info(info, metadata, there, chunks, indices, chunk_nbytes):
+    """Check what is said of a slice whose elements have these chunks and indices in the array, and are stored where they are ``there``."""
+    assert (info is not None) == metadata
+    if info is not None:
+        assert info.shape == chunks.shape
+        assert info.chunks == len(np.unique(chunks))
+        assert info.decoded_nbytes == info.chunks * chunk_nbytes
+        assert (info.encoded_nbytes is not None) == there.any()
+        assert info.seconds >= 0
+        if chunks.size:
+            assert info.bounds == tuple(slice(int(each.min()), int(each.max()) + 1) for each in indices)
 
 
 async def test_dropped_axes_names_and_negative_axes():
@@ -150,6 +229,91 @@ def test_slices_are_read_ahead(run_virtual, concurrency, rounds):
         assert loop.time() - begin == pytest.approx(rounds, abs=1e-6)
 
     run_virtual(main)
+
+
+def test_slices_that_are_complete_do_not_wait_for_others(run_virtual):
+    async def main():
+        inside = MemoryStore()
+        array, data = await filled(inside, (20, 4), (2, 2))
+        store = Uneven(inside, lambda key: 50.0 if key == "a/c/1/0" else 0.0)
+        array = type(array)(store, "a", array.metadata, Engine(executor=InlineExecutor()))
+        loop = asyncio.get_running_loop()
+        for thickness, late in ((None, [2, 3]), (3, [0, 3]), (20, [0])):
+            begin, came = loop.time(), {}
+            # memory for two blocks besides the one that is late
+            async with array.stream_slices(0, thickness=thickness, ordered=False, memory=(16 + (thickness or 1)) * 16) as slices:
+                async for each in slices:
+                    came[each.start] = loop.time() - begin
+                    np.testing.assert_array_equal(each.data, data[each.region])
+                with pytest.raises(StreamError, match="ordered=True"):
+                    _ = slices.token
+            assert sorted(start for start, seconds in came.items() if seconds >= 50) == late
+            assert len(came) == -(-20 // (thickness or 1))
+
+    run_virtual(main)
+
+
+async def test_blocks_that_wait_for_others_count():
+    class Half(LatencyStore):
+        async def get(self, key, byte_range=None):
+            if int(key.split("/")[2]) % 2:
+                self.requests += 1
+                await asyncio.Event().wait()
+            return await super().get(key, byte_range)
+
+    inside = MemoryStore()
+    array, _ = await filled(inside, (64, 8), (4, 8))
+    store = Half(inside, 0)
+    array = type(array)(store, "a", array.metadata, Engine(executor=InlineExecutor()))
+    # memory for six rows besides a slice of two, of which the second never comes: one is read, five are under way or wait
+    async with array.stream_slices(0, ordered=False, thickness=8, memory=(6 * 4 + 8) * 8 * 4) as slices:
+        waiting = asyncio.ensure_future(anext(slices))
+        for _ in range(50):
+            await asyncio.sleep(0)
+        assert store.requests == 6
+        assert slices.stats.buffered == 3
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+
+
+async def test_slices_of_which_nothing_is_stored_are_left_out():
+    store = Counting()
+    array = await create_array(store, "a", shape=(1000, 8), chunks=(4, 2), dtype="i4", fill_value=7)
+    await array[404:409].write(1)
+    for options in ({}, {"ordered": False}, {"metadata": True}):
+        store.keys.clear()
+        slices = array.stream_slices(0, thickness=3, include_missing=False, **options)
+        got = [each.start async for each in slices]
+        assert sorted(got) == [402, 405, 408, 411]
+        assert (slices.stats.done, slices.stats.missing, slices.stats.total) == (4, 330, 4)
+        assert sorted({key.split("/")[2] for key in store.keys}) == ["100", "101", "102", "103"]
+    # only what the view meets counts
+    await array.write(np.full((1000, 8), 7))
+    await array[500, 0].write(1)
+    assert [each.start async for each in array[:, 4:].stream_slices(0, include_missing=False)] == []
+    assert [each.start async for each in array[:, :4].stream_slices(0, include_missing=False)] == [500, 501, 502, 503]
+    assert [each.start async for each in array[::-1, :4].stream_slices(0, include_missing=False)] == [496, 497, 498, 499]
+    assert [each.start async for each in array[:, :4].stream_slices(1, include_missing=False)] == [0, 1]
+
+
+async def test_what_is_known_of_slices():
+    store = MemoryStore()
+    array, _ = await filled(store, (12, 6), (4, 3), compressors=None, fill_value=-1)
+    await array[4:8].write(-1)
+    got = [each.info async for each in array.stream_slices(0, 2, thickness=4, metadata=True)]
+    assert [info.bounds for info in got] == [(slice(low, low + 4), slice(0, 6)) for low in (2, 6)] + [(slice(10, 12), slice(0, 6))]
+    assert [info.shape for info in got] == [(4, 6), (4, 6), (2, 6)]
+    assert [(info.chunks, info.encoded_nbytes, info.decoded_nbytes) for info in got] == [(4, 96, 192), (4, 96, 192), (2, 96, 96)]
+    (missing,) = [each.info async for each in array[5].stream_slices(0, thickness=6, metadata=True)]
+    assert (missing.bounds, missing.shape) == ((slice(5, 6), slice(0, 6)), (6,))
+    assert (missing.chunks, missing.encoded_nbytes, missing.decoded_nbytes) == (2, None, 96)
+
+
+async def test_options_that_need_order():
+    array, _ = await filled(MemoryStore(), (4, 6), (2, 3))
+    with pytest.raises(ValueError, match="start_after needs ordered=True"):
+        array.stream_slices(0, ordered=False, start_after=1)
 
 
 async def test_memory_bounds_what_is_read_ahead():
@@ -227,8 +391,8 @@ async def test_points_and_unknown_options():
     array, _ = await filled(MemoryStore(), (4, 6), (2, 3))
     with pytest.raises(SelectionError, match="points"):
         array.vindex[[0, 1], [2, 3]].stream_slices(0)
-    with pytest.raises(TypeError, match="ordered"):
-        array.stream_slices(0, ordered=False)
+    with pytest.raises(TypeError, match="sorted"):
+        array.stream_slices(0, sorted=False)
 
 
 async def test_empty():
@@ -241,8 +405,9 @@ async def test_empty():
         array[1, 1].stream_slices(0)
 
 
+@pytest.mark.parametrize("options", [{}, {"ordered": False, "metadata": True, "include_missing": False}], ids=len)
 @pytest.mark.parametrize("latency", [None, 0])
-def test_cancelled_at_every_suspension(cancelled_everywhere, how_cancelled, counting_executor, latency):
+def test_cancelled_at_every_suspension(cancelled_everywhere, how_cancelled, counting_executor, latency, options):
     async def prepare():
         inside = MemoryStore()
         plain, _ = await filled(inside, (6, 40_000), (2, 10_000))
@@ -251,7 +416,7 @@ def test_cancelled_at_every_suspension(cancelled_everywhere, how_cancelled, coun
         array = type(plain)(inside if latency is None else LatencyStore(inside, latency), "a", plain.metadata, engine)
 
         async def run():
-            async with array.stream_slices(0, concurrency=1) as slices:
+            async with array.stream_slices(0, concurrency=1, **options) as slices:
                 async for _ in slices:
                     pass
 

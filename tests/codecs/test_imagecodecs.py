@@ -28,10 +28,10 @@ PREDICTED = {"shape": [20, 20], "axis": -1}
 
 EXACT = {
     "apng": GREY, "bmp": BYTES, "gif": BYTES, "htj2k": GREY, "jpeg2k": GREY, "jpegls": GREY, "jpegxl": GREY, "lerc": NUMBERS, "ljpeg": GREY,
-    "png": GREY, "qoi": COLOURS, "spng": BYTES, "tiff": NUMBERS, "webp": COLOURS, "zfp": NUMBERS,
-    "blosc": GREY, "blosc2": GREY, "brotli": GREY, "bitorder": GREY, "bitshuffle": GREY, "bz2": GREY, "deflate": GREY, "lz4": GREY,
-    "lz4f": GREY, "lz4h5": GREY, "lzf": GREY, "lzfse": GREY, "lzham": GREY, "lzma": GREY, "lzw": GREY, "packbits": GREY, "snappy": GREY, "zlib": GREY,
-    "zlibng": GREY, "zopfli": GREY, "zstd": GREY, "byteshuffle": GREY, "delta": GREY, "floatpred": NUMBERS,
+    "png": GREY, "qoi": COLOURS, "spng": BYTES, "tiff": NUMBERS, "webp": COLOURS, "zfp": NUMBERS, "byteshuffle": GREY, "delta": GREY,
+    "floatpred": NUMBERS, "blosc": GREY, "blosc2": GREY, "brotli": GREY, "bitorder": GREY, "bitshuffle": GREY, "bz2": GREY, "deflate": GREY,
+    "lz4": GREY, "lz4f": GREY, "lz4h5": GREY, "lzf": GREY, "lzfse": GREY, "lzham": GREY, "lzma": GREY, "lzw": GREY, "packbits": GREY,
+    "snappy": GREY, "zlib": GREY, "zlibng": GREY, "zopfli": GREY, "zstd": GREY,
 }  # fmt: skip
 """What loses nothing as it is configured here, and what it can encode."""
 
