@@ -1,27 +1,15 @@
-"""Work on nodes, azarr against zarr-python in one run: opening, listing and creating many arrays, consolidated or not.
-
-Usage: python bench/nodes.py [rounds]     (Python 3.12 or later, with zarr-python installed)
-
-Prints the median of the rounds in milliseconds; the two libraries take turns.
-"""
+"""Work on nodes: opening, listing and creating many arrays, consolidated or not; beside zarr-python, where it is installed."""
 
 from __future__ import annotations
 
 import asyncio
-import shutil
-import statistics
-import sys
 import tempfile
 import time
 import warnings
 from pathlib import Path
 
-import zarr
-
 import azarr
 
-warnings.filterwarnings("ignore")
-MANY, FEW = 10_000, 1_000
 OPTIONS = {"shape": (100, 100), "chunks": (10, 10), "dtype": "f4"}
 
 
@@ -96,9 +84,12 @@ class Azarr:
 
 class ZarrPython:
     def store(self, kind, root, durability="none"):
+        import zarr
+
         return zarr.storage.MemoryStore() if kind == "memory" else zarr.storage.LocalStore(root)
 
     def hierarchy(self, store, count):
+        import zarr
         from zarr.core.metadata.v3 import ArrayV3Metadata
 
         spec = zarr.create_array(zarr.storage.MemoryStore(), **OPTIONS).metadata
@@ -106,6 +97,8 @@ class ZarrPython:
         return timed(lambda: dict(zarr.create_hierarchy(store=store, nodes={name: spec for name in names(count)})))[0]
 
     def create(self, store, count):
+        import zarr
+
         async def main():
             group = await zarr.api.asynchronous.create_group(store=store)
             start = time.perf_counter()
@@ -115,6 +108,8 @@ class ZarrPython:
         return asyncio.run(main())
 
     def create_one_by_one(self, store, count):
+        import zarr
+
         async def main():
             group = await zarr.api.asynchronous.create_group(store=store)
             start = time.perf_counter()
@@ -125,9 +120,13 @@ class ZarrPython:
         return asyncio.run(main())
 
     def consolidate(self, store):
+        import zarr
+
         return timed(lambda: asyncio.run(zarr.api.asynchronous.consolidate_metadata(store)))[0]
 
     def open_consolidated(self, store, count):
+        import zarr
+
         async def main():
             start = time.perf_counter()
             group = await zarr.api.asynchronous.open_group(store, mode="r")
@@ -138,6 +137,8 @@ class ZarrPython:
         return asyncio.run(main())
 
     def list(self, store, count, use_consolidated):
+        import zarr
+
         async def main():
             start = time.perf_counter()
             group = await zarr.api.asynchronous.open_group(store, mode="r", use_consolidated=use_consolidated)
@@ -148,42 +149,36 @@ class ZarrPython:
         return asyncio.run(main())
 
 
-def tasks(library, kind, root):
+def tasks(library, kind, root, few, many):
     """The tasks and their seconds, for one library and kind of store."""
     found = {}
-    found[f"create {FEW} at once (create_hierarchy)"] = library.hierarchy(library.store(kind, root / "a"), FEW)
-    found[f"create {FEW} concurrently (create_array)"] = library.create(library.store(kind, root / "b"), FEW)
-    found[f"create {FEW} one by one (create_array)"] = library.create_one_by_one(library.store(kind, root / "c"), FEW)
-    many, few = library.store(kind, root / "d"), library.store(kind, root / "a2")
-    library.hierarchy(many, MANY)
-    library.hierarchy(few, FEW)
-    found[f"list {MANY} members"] = library.list(many, MANY, False)
-    found[f"consolidate {FEW}"] = library.consolidate(few)
-    found[f"open {FEW} of a consolidated group"] = library.open_consolidated(few, FEW)
-    found[f"consolidate {MANY}"] = library.consolidate(many)
-    found[f"list {MANY} members, consolidated"] = library.list(many, MANY, True)
+    found[f"create {few} at once (create_hierarchy)"] = library.hierarchy(library.store(kind, root / "a"), few)
+    found[f"create {few} concurrently (create_array)"] = library.create(library.store(kind, root / "b"), few)
+    found[f"create {few} one by one (create_array)"] = library.create_one_by_one(library.store(kind, root / "c"), few)
+    large, small = library.store(kind, root / "d"), library.store(kind, root / "a2")
+    library.hierarchy(large, many)
+    library.hierarchy(small, few)
+    found[f"list {many} members"] = library.list(large, many, False)
+    found[f"consolidate {few}"] = library.consolidate(small)
+    found[f"open {few} of a consolidated group"] = library.open_consolidated(small, few)
+    found[f"consolidate {many}"] = library.consolidate(large)
+    found[f"list {many} members, consolidated"] = library.list(large, many, True)
     if kind == "local" and isinstance(library, Azarr):
         durable = library.store(kind, root / "e", "file")
-        found[f"create {FEW} at once, fsynced"] = library.hierarchy(durable, FEW)
+        found[f"create {few} at once, fsynced"] = library.hierarchy(durable, few)
     return found
 
 
-def main() -> None:
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 3
+def run(bench) -> None:
+    libraries = [Azarr(), ZarrPython()] if bench.those_installed({"zarr-python": "zarr"}) else [Azarr()]
+    few, many = bench.pick((1000, 10_000), (200, 1000), (5, 10))
     for kind in ("memory", "local"):
         figures = {}
-        for _ in range(rounds):
-            for library in (Azarr(), ZarrPython()):
-                root = Path(tempfile.mkdtemp())
-                for task, seconds in tasks(library, kind, root).items():
-                    figures.setdefault(task, {}).setdefault(type(library).__name__, []).append(seconds)
-                shutil.rmtree(root)
-        print(f"\n{kind} store{'':40} azarr      zarr-python   ratio")
-        for task, by_library in figures.items():
-            mine = statistics.median(by_library["Azarr"]) * 1000
-            theirs = statistics.median(by_library["ZarrPython"]) * 1000 if "ZarrPython" in by_library else float("nan")
-            print(f"{task:48} {mine:9.0f} ms {theirs:9.0f} ms {theirs / mine:7.1f}")
-
-
-if __name__ == "__main__":
-    main()
+        for _ in range(bench.pick(3, 2, 1)):
+            for library in libraries:
+                with tempfile.TemporaryDirectory() as root, warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # zarr-python's, about consolidated metadata
+                    for task, seconds in tasks(library, kind, Path(root), few, many).items():
+                        figures.setdefault((task, type(library).__name__), []).append({"ms": seconds * 1000})
+        for (task, library), found in figures.items():
+            bench.add({"store": kind, "task": task, "library": "azarr" if library == "Azarr" else "zarr-python"}, *found)

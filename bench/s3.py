@@ -1,28 +1,20 @@
-"""Requests for values in S3, per second of the client's CPU: azarr, obstore, aiobotocore and bare aiohttp, one after the other, in one run.
+"""Requests of 1 KiB to S3 on the loopback interface, 32 at once: azarr, obstore, aiobotocore and bare aiohttp, one after the other.
 
-    python bench/s3.py                     # 1 KiB GETs and PUTs at concurrency 32, from nginx and from SeaweedFS
-    python bench/s3.py --chunks            # 256 chunks of 1 MiB, each answered 30 ms late, with readers of arrays beside
-
-Needs nginx, `weed` (AZARR_SERVERS, as the tests), obstore, aiobotocore and aiohttp. A repetition counts only if other processes took less
-than 12 % of a core meanwhile; medians of three such are printed.
+nginx answers GETs without looking at signatures; SeaweedFS (`weed`) is a whole server of S3. A repetition counts only if other processes
+took less than 12 % of a core meanwhile.
 """
 
-import argparse
+from __future__ import annotations
+
 import asyncio
 import os
-import statistics
-import sys
 import time
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "emulators")]
-
-import servers
+from bench.servers import Missing, servers
 
 CONCURRENCY = 32
-SECONDS = 2.0
 VALUE = os.urandom(1024)
 
 
@@ -79,19 +71,17 @@ async def repeat(request, seconds):
     return done, elapsed, cpu, (machine - cpu - server) / elapsed, stolen / elapsed
 
 
-async def measure(request, most, reps=3, tries=12):
-    """Requests a second, and per second of the client's CPU: medians of clean repetitions."""
-    await repeat(request, 0.3)
+async def repeated(request, seconds, reps, most):
+    """Requests a second, and per second of the client's CPU, of clean repetitions."""
+    await repeat(request, min(0.3, seconds))
     kept = []
-    for _ in range(tries):
-        done, elapsed, cpu, foreign, stolen = await repeat(request, SECONDS)
+    for _ in range(4 * reps):
+        done, elapsed, cpu, foreign, stolen = await repeat(request, seconds)
         if foreign < most and stolen < 0.02:
-            kept.append((done / elapsed, done / cpu))
+            kept.append({"requests/s": done / elapsed, "requests/CPU s": done / cpu})
         if len(kept) == reps:
             break
-    if not kept:
-        return None
-    return len(kept), statistics.median(each[0] for each in kept), statistics.median(each[1] for each in kept)
+    return kept
 
 
 @asynccontextmanager
@@ -177,17 +167,17 @@ CLIENTS = {
 @contextmanager
 def nginx():
     """nginx as a server of S3 for GET."""
-    with servers.nginx() as server:
+    with servers().nginx() as server:
         (server.root / "bucket").mkdir()
         for number in range(CONCURRENCY):
             (server.root / "bucket" / f"k{number}").write_bytes(VALUE)
-        yield servers.S3Server(server.host, server.port, server.url, "testkey", "testsecret", "us-east-1")
+        yield servers().S3Server(server.host, server.port, server.url, "testkey", "testsecret", "us-east-1")
 
 
 @contextmanager
 def weed():
     """SeaweedFS with a bucket."""
-    with servers.seaweedfs() as server:
+    with servers().seaweedfs() as server:
         asyncio.run(prepare(server))
         yield server
 
@@ -209,217 +199,31 @@ async def prepare(server):
             await client.put_object(Bucket="bucket", Key=f"k{number}", Body=VALUE)
 
 
-async def requests(server, name, names, most):
+async def requests(bench, server, name):
+    seconds, reps = bench.pick((2.0, 3), (0.7, 2), (0.05, 1))
+    most = bench.pick(0.12, 0.5, 10)
     for label, client in CLIENTS.items():
-        if names and label not in names:
-            continue
-        async with client(server, "bucket") as (get, put):
-            for what, request in (("GET", get), ("PUT", put if name == "SeaweedFS" else None)):
-                # what needs no signature is refused by a server that checks them
-                if request is None or (name == "SeaweedFS" and label.startswith("bare")):
-                    continue
-                found = await measure(request, most)
-                said = "no clean repetition" if found is None else f"{found[1]:8.0f}/s {found[2]:8.0f}/CPU s  ({found[0]} clean)"
-                print(f"{name:10} {what} 1 KiB  {label:30} {said}", flush=True)
+        try:
+            async with client(server, "bucket") as (get, put):
+                for what, request in (("GET", get), ("PUT", put if name == "SeaweedFS" else None)):
+                    # what needs no signature is refused by a server that checks them
+                    if request is None or (name == "SeaweedFS" and label.startswith("bare")):
+                        continue
+                    found = await repeated(request, seconds, reps, most)
+                    if found:
+                        bench.add({"server": name, "request": what, "client": label}, *found)
+                    else:
+                        bench.skip(f"{what} from {name} through {label}: other processes kept the machine busy")
+        except ImportError as error:
+            bench.skip(f"{label}: {error.name} is not installed")
 
 
-# --- chunks that come late
-
-CHUNKS, SIDE, LATENCY = 256, 512, 0.03
-
-
-class Late(asyncio.Protocol):
-    """Answers GET and HEAD for objects, the first byte ``LATENCY`` seconds after the request."""
-
-    def __init__(self, objects):
-        self._objects, self._buffer = objects, b""
-
-    def connection_made(self, transport):
-        self._transport = transport
-
-    def data_received(self, data):
-        self._buffer += data
-        while b"\r\n\r\n" in self._buffer:
-            head, _, self._buffer = self._buffer.partition(b"\r\n\r\n")
-            asyncio.get_running_loop().call_later(LATENCY, self._answer, head.decode())
-
-    def _answer(self, head):
-        method, target, _ = head.split("\r\n", 1)[0].split()
-        value = self._objects.get(target.partition("?")[0])
-        if value is None:
-            body = b"<Error><Code>NoSuchKey</Code></Error>"
-            self._transport.write(f"HTTP/1.1 404 x\r\nContent-Length: {len(body)}\r\n\r\n".encode() + (body if method == "GET" else b""))
-            return
-        ranges = [line.split("=")[1].split("-") for line in head.split("\r\n") if line.lower().startswith("range: bytes=")]
-        status, more, part = 200, "", memoryview(value)
-        if ranges:
-            start, stop = int(ranges[0][0] or 0), min(len(value), int(ranges[0][1] or len(value)) + 1)
-            status, more, part = 206, f"Content-Range: bytes {start}-{stop - 1}/{len(value)}\r\n", part[start:stop]
-        stamps = 'ETag: "1"\r\nLast-Modified: Sat, 01 Nov 2025 00:00:00 GMT\r\nAccept-Ranges: bytes\r\n'
-        self._transport.write(f"HTTP/1.1 {status} x\r\nContent-Length: {len(part)}\r\n{more}{stamps}\r\n".encode())
-        if method == "GET":
-            self._transport.write(part)
-
-
-def serve_late(port, ready):
-    import json
-
-    value = os.urandom(SIDE * SIDE * 4)
-    metadata = {
-        "zarr_format": 3,
-        "node_type": "array",
-        "shape": [CHUNKS * SIDE, SIDE],
-        "data_type": "float32",
-        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [SIDE, SIDE]}},
-        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
-        "codecs": [{"name": "bytes", "configuration": {"endian": "little"}}],
-        "fill_value": 0.0,
-        "attributes": {},
-    }
-    objects = {f"/bucket/a/c/{number}/0": value for number in range(CHUNKS)}
-    objects["/bucket/a/zarr.json"] = json.dumps(metadata).encode()
-
-    async def run():
-        server = await asyncio.get_running_loop().create_server(lambda: Late(objects), "127.0.0.1", port, backlog=1024)
-        ready.set()
-        await server.serve_forever()
-
-    asyncio.run(run())
-
-
-async def chunks_azarr(url):
-    import azarr
-    from azarr.stores.s3 import S3Store
-
-    async with (
-        azarr.Engine(concurrency=CONCURRENCY, memory=2**30) as engine,
-        S3Store("bucket", endpoint_url=url, region="us-east-1", access_key="a", secret_key="b", concurrency=CONCURRENCY) as store,
-    ):
-        array = await azarr.open_array(store, "a", engine=engine)
-        yield
-        yield (await array.read()).nbytes
-
-
-async def chunks_aiohttp(url):
-    import aiohttp
-
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=CONCURRENCY), read_bufsize=2**20) as http:
-
-        async def get(number):
-            async with http.get(f"{url}/bucket/a/c/{number}/0") as answer:
-                return len(await answer.read())
-
-        yield
-        yield sum(await asyncio.gather(*map(get, range(CHUNKS))))
-
-
-async def chunks_zarr_obstore(url):
-    import zarr
-    from obstore.store import S3Store
-    from zarr.storage import ObjectStore
-
-    store = S3Store(
-        "bucket",
-        endpoint=url,
-        region="us-east-1",
-        access_key_id="a",
-        secret_access_key="b",
-        client_options={"allow_http": True},
-        virtual_hosted_style_request=False,
-    )
-    with zarr.config.set({"async.concurrency": CONCURRENCY}):
-        array = await zarr.api.asynchronous.open_array(store=ObjectStore(store, read_only=True), path="a", mode="r")
-        yield
-        yield (await array.getitem(...)).nbytes
-
-
-async def chunks_zarr_s3fs(url):
-    import s3fs
-    import zarr
-    from zarr.storage import FsspecStore
-
-    system = s3fs.S3FileSystem(key="a", secret="b", endpoint_url=url, asynchronous=True)
-    session = await system.set_session()
-    with zarr.config.set({"async.concurrency": CONCURRENCY}):
-        array = await zarr.api.asynchronous.open_array(store=FsspecStore(system, read_only=True, path="bucket"), path="a", mode="r")
-        yield
-        yield (await array.getitem(...)).nbytes
-    await session.close()
-
-
-async def chunks_tensorstore(url):
-    import tensorstore
-
-    os.environ |= {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
-    place = {"driver": "s3", "bucket": "bucket", "path": "a/", "endpoint": url, "aws_region": "us-east-1"}
-    context = {"s3_request_concurrency": {"limit": CONCURRENCY}, "data_copy_concurrency": {"limit": 2}}
-    array = await tensorstore.open({"driver": "zarr3", "kvstore": place, "context": context}, open=True)
-    yield
-    yield (await array.read()).nbytes
-
-
-async def read_all(reader, url):
-    steps = reader(url)
-    await anext(steps)
-    begun, cpu = time.perf_counter(), time.process_time()
-    nbytes = await anext(steps)
-    seconds, cpu = time.perf_counter() - begun, time.process_time() - cpu
-    async for _ in steps:
-        pass
-    assert nbytes == CHUNKS * SIDE * SIDE * 4
-    return seconds, cpu
-
-
-def chunks(names):
-    import multiprocessing
-
-    (port,) = servers.free_ports(1)
-    context = multiprocessing.get_context("spawn")
-    ready = context.Event()
-    server = context.Process(target=serve_late, args=(port, ready), daemon=True)
-    server.start()
-    ready.wait(60)
-    ideal = CHUNKS / CONCURRENCY * LATENCY
-    print(f"{CHUNKS} chunks of 1 MiB, {LATENCY * 1000:.0f} ms late, {CONCURRENCY} at once: {ideal:.2f} s of waiting")
-    try:
-        for label, reader in {
-            "bare aiohttp, nothing decoded": chunks_aiohttp,
-            "azarr": chunks_azarr,
-            "zarr-python, obstore": chunks_zarr_obstore,
-            "zarr-python, s3fs": chunks_zarr_s3fs,
-            "tensorstore": chunks_tensorstore,
-        }.items():
-            if names and label not in names:
-                continue
-            try:
-                found = [asyncio.run(read_all(reader, f"http://127.0.0.1:{port}")) for _ in range(5)]
-            except Exception as error:
-                print(f"{label:32} {type(error).__name__}: {error}"[:200])
-                continue
-            print(
-                f"{label:32} best {min(found)[0]:.2f} s, median {statistics.median(each[0] for each in found):.2f} s; {min(found)[1]:.2f} s of CPU",
-                flush=True,
-            )
-    finally:
-        server.kill()
-        server.join()
-
-
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="*", default=[])
-    parser.add_argument("--servers", nargs="*", default=["nginx", "SeaweedFS"])
-    parser.add_argument("--foreign", type=float, default=0.12, help="what other processes may take meanwhile, of a core")
-    parser.add_argument("--chunks", action="store_true", help="chunks that come late instead")
-    options = parser.parse_args()
-    if options.chunks:
-        chunks(options.only)
-        return
+def run(bench) -> None:
     for name, start in (("nginx", nginx), ("SeaweedFS", weed)):
-        if name in options.servers:
+        try:
             with start() as server:
-                asyncio.run(requests(server, name, options.only, options.foreign))
-
-
-if __name__ == "__main__":
-    main()
+                asyncio.run(requests(bench, server, name))
+        except Missing as missing:
+            bench.skip(str(missing))
+        except ImportError as error:
+            bench.skip(f"{name}: {error.name} is not installed")

@@ -1,35 +1,35 @@
-"""What a small GET through HTTPStore costs beside plain aiohttp, in CPU time of the client: `python bench/small_gets.py URL-OF-A-SMALL-FILE`.
+"""A small GET through HTTPStore beside plain aiohttp, from nginx on the loopback interface: CPU time of the client, 32 requests at once."""
 
-The file is fetched from a server that runs already, 32 requests at once, in turns; the median of five rounds is shown.
-"""
+from __future__ import annotations
 
 import asyncio
-import statistics
-import sys
 import time
 
-import aiohttp
+from bench.servers import Missing, servers
 
-from azarr.stores.http import HTTPStore
-from azarr.types import ByteRange
-
-REQUESTS, AT_ONCE = 4000, 32
+AT_ONCE = 32
+VALUE = b"v" * 1024
 
 
-async def spent(fetch):
-    """Milliseconds of CPU for each of REQUESTS calls, and calls a second."""
-    left = iter(range(REQUESTS))
+def run(bench) -> None:
+    try:
+        import aiohttp  # noqa: F401
 
-    async def work():
-        for _ in left:
-            await fetch()
+        with servers().nginx() as server:
+            (server.root / "small").write_bytes(VALUE)
+            asyncio.run(turns(bench, f"{server.url}/small"))
+    except Missing as missing:
+        bench.skip(str(missing))
+    except ImportError as error:
+        bench.skip(f"{error.name} is not installed")
 
-    cpu, wall = time.process_time(), time.perf_counter()
-    await asyncio.gather(*(work() for _ in range(AT_ONCE)))
-    return (time.process_time() - cpu) / REQUESTS * 1e3, REQUESTS / (time.perf_counter() - wall)
 
+async def turns(bench, url):
+    import aiohttp
 
-async def main(url):
+    from azarr.stores.http import HTTPStore
+    from azarr.types import ByteRange
+
     base, _, key = url.rpartition("/")
     async with aiohttp.ClientSession() as session, HTTPStore(base) as store:
 
@@ -38,17 +38,24 @@ async def main(url):
                 return await response.read()
 
         ways = {
-            "aiohttp": plain,
-            "HTTPStore.get": lambda: store.get(key),
-            "HTTPStore.get of a range": lambda: store.get(key, ByteRange(0, 100)),
+            "aiohttp": (plain, VALUE),
+            "HTTPStore.get": (lambda: store.get(key), VALUE),
+            "HTTPStore.get of a range": (lambda: store.get(key, ByteRange(0, 100)), VALUE[:100]),
         }
-        rounds = {name: [] for name in ways}
-        for _ in range(5):
-            for name, way in ways.items():
-                rounds[name].append(await spent(way))
-    for name, figures in rounds.items():
-        cpu, rate = (statistics.median(column) for column in zip(*figures, strict=True))
-        print(f"{name:26} {cpu:.4f} ms of CPU, {rate:.0f} a second")
+        times = bench.pick(4000, 1000, 50)
+        await bench.compare([({"client": name}, spending(fetch, value, times)) for name, (fetch, value) in ways.items()])
 
 
-asyncio.run(main(sys.argv[1]))
+def spending(fetch, value, times):
+    async def way():
+        left = iter(range(times))
+
+        async def work():
+            for _ in left:
+                assert await fetch() == value
+
+        cpu, begun = time.process_time(), time.perf_counter()
+        await asyncio.gather(*(work() for _ in range(AT_ONCE)))
+        return {"CPU ms a request": (time.process_time() - cpu) / times * 1e3, "requests/s": times / (time.perf_counter() - begun)}
+
+    return way

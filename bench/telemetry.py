@@ -1,27 +1,24 @@
-"""What telemetry costs: at an event site when nobody listens, and for a span when somebody does. ``python bench/telemetry.py``"""
+"""Telemetry: an event site when nobody listens, and a span when somebody does."""
+
+from __future__ import annotations
 
 import timeit
 
 from azarr.telemetry import StoreRequestEvent, Telemetry
 
-TIMES, ROUNDS = 200_000, 5
 
-
-def nanoseconds(statement, **names):
-    timer = timeit.Timer(statement, globals=names)
-    return min(timer.repeat(ROUNDS, TIMES)) / TIMES * 1e9
-
-
-def main():
+def run(bench) -> None:
+    times, rounds = bench.pick(200_000, 50_000, 100), bench.rounds
     telemetry = Telemetry()
-    empty = nanoseconds("pass")
+    names = {"telemetry": telemetry, "StoreRequestEvent": StoreRequestEvent, "name": "read"}
     span = 'telemetry.begin(StoreRequestEvent, store="S", operation="get", key="c/0/0").stop(nbytes=4096)'
-    print(f"nobody listens: if telemetry.active   {nanoseconds('if telemetry.active: pass', telemetry=telemetry) - empty:8.0f} ns")
-    print(f"nobody listens: telemetry.wants(name) {nanoseconds('telemetry.wants(name)', telemetry=telemetry, name='read') - empty:8.0f} ns")
+
+    def nanoseconds(statement):
+        return [seconds / times * 1e9 for seconds in timeit.Timer(statement, globals=names).repeat(rounds, times)]
+
+    empty = min(nanoseconds("pass"))
+    for statement in ("if telemetry.active: pass", "telemetry.wants(name)"):
+        bench.add({"listeners": "none", "what": statement}, *({"ns": found - empty} for found in nanoseconds(statement)))
     for events in ("store.request.stop", "store.request"):
         with telemetry.subscribe(lambda _: None, events=events):
-            print(f"a span, for {events:25} {nanoseconds(span, telemetry=telemetry, StoreRequestEvent=StoreRequestEvent):8.0f} ns")
-
-
-if __name__ == "__main__":
-    main()
+            bench.add({"listeners": events, "what": "a span"}, *({"ns": found} for found in nanoseconds(span)))

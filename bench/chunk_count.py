@@ -1,0 +1,70 @@
+"""What one chunk costs as an array has more of them: reading, writing and streaming small chunks in memory, each in a fresh process."""
+
+from __future__ import annotations
+
+import asyncio
+
+import numpy as np
+
+import azarr
+from bench.suite import in_child, measured
+
+ELEMENTS = 64  # 256 bytes a chunk: what is left is the cost of the engine
+TASKS = ("read", "write", "stream", "write_stream")
+
+
+def run(bench) -> None:
+    for task in TASKS:
+        for count in bench.pick((100, 1000, 10_000, 100_000, 1_000_000), (100, 1000, 10_000, 100_000), (10, 100)):
+            rounds = max(2, min(50, bench.pick(200_000, 50_000, 100) // count))
+            bench.add({"task": task, "chunks": count}, *in_child(measure, task, count, rounds))
+
+
+def measure(task: str, count: int, rounds: int) -> list[dict[str, float]]:
+    """The figures of so many rounds after one that warms up, which large arrays do without."""
+    return asyncio.run(rounds_of(task, count, rounds))
+
+
+async def rounds_of(task, count, rounds):
+    store = azarr.MemoryStore()
+    data = np.arange(count * ELEMENTS, dtype="f4")
+    array = await azarr.create_array(store, "a", shape=data.shape, dtype="f4", chunks=(ELEMENTS,), compressors=None)
+    if task not in ("write", "write_stream"):
+        await array.write(data)
+    found = []
+    for number in range(rounds + (count <= 100_000)):
+        if task in ("write", "write_stream"):
+            await store.erase_prefix("a/c/")
+        result = data.nbytes if task == "read" else 0
+        stored = count * 500 if task in ("write", "write_stream") else 0  # values, keys and the dictionary
+        async with measured(touches=result + stored) as meter:
+            await WAYS[task](array, data)
+        if number or count > 100_000:
+            found.append({"µs a chunk": meter.seconds / count * 1e6, "peak MiB over the result": (meter.peak - result) / 2**20})
+    if task in ("write", "write_stream"):
+        assert np.array_equal(await array.read(), data)
+    return found
+
+
+async def read(array, data):
+    assert np.array_equal((await array.read())[:: ELEMENTS + 1], data[:: ELEMENTS + 1])
+
+
+async def write(array, data):
+    await array.write(data)
+
+
+async def stream(array, data):
+    count = 0
+    async with array.stream_chunks() as chunks:
+        async for chunk in chunks:
+            count += 1
+    assert count == array.nchunks
+    assert chunk.data[-1] == data[-1]
+
+
+async def write_stream(array, data):
+    await array.write_stream(((number,), data[number * ELEMENTS : (number + 1) * ELEMENTS]) for number in range(array.nchunks))
+
+
+WAYS = {"read": read, "write": write, "stream": stream, "write_stream": write_stream}
