@@ -1,7 +1,7 @@
 """The project's tasks: `nox` runs the tests, `nox --list` shows the rest, `nox -s lint -- --fix` hands arguments on.
 
-Each session works in an environment of its own, with the interpreter that runs nox; only `interop` and `bench` look for a Python 3.12 or
-later, which the newest of azarr's peers need.
+Each session works in an environment of its own, with the interpreter that runs nox; only `interop` looks for a Python 3.12 or later, which
+the newest of azarr's peers need; `bench` measures them beside azarr where nox itself runs with one.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ DEMO_DATA = "pvlib>=0.11"  # wanted for one data file, hence installed without w
 AZURITE = "azurite@3.35.0"
 DEBIAN = {"redis-server": "redis-server", "nginx": "nginx-light"}
 PARALLEL = ["--numprocesses=logical", "--dist=worksteal"]  # a process for every processor
-PEERS = ["zarr>=3.4", "zarrs", "zarrista", "tensorstore", "obstore", "google-crc32c", "psutil", "aiohttp"]
 
 
 def install(session: nox.Session, *groups: str, extra: str = "") -> None:
@@ -86,16 +85,25 @@ def emulators(session: nox.Session) -> None:
     session.run("pytest", "tests/emulators", "tests/stores/test_s3.py", *session.posargs, env={"AZARR_REQUIRE_SERVERS": "1"})
 
 
-@nox.session(python=">=3.12")
+@nox.session
 def bench(session: nox.Session) -> None:
-    """Measure azarr beside its peers; needs PEERBENCH, the folder of the peer benchmark (see bench/README.md)."""
+    """Measure azarr; with `-- peers run.py …` the peer benchmark, with `-- page` docs/performance.md; see bench/README.md."""
+    install(session, "bench", extra="s3")
+    if session.posargs[:1] == ["peers"]:
+        measure_peers(session, *session.posargs[1:])
+    else:
+        session.run("python", "-m", "bench", *session.posargs)
+
+
+def measure_peers(session: nox.Session, script: str = "run.py", *arguments: str) -> None:
+    """Run a script of the peer benchmark, whose folder PEERBENCH names, and put its results into the form of the suite."""
     peerbench = os.environ.get("PEERBENCH")
     if not peerbench:
         session.error("set PEERBENCH to a checkout of the peer benchmark; bench/README.md says how")
-    session.install(".", *PEERS)
-    script, *arguments = session.posargs or ["run.py", "--help"]
     Path("bench/results").mkdir(exist_ok=True)
     session.run("python", str(Path(peerbench, script)), *arguments, env={"PEERBENCH_ADAPTERS": str(Path("bench/peers").resolve())})
+    if script == "run.py":
+        session.run("python", "-m", "bench.peer_figures")
 
 
 @nox.session

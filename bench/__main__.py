@@ -12,7 +12,9 @@ def main() -> None:
     """Run the subjects that are named, or all."""
     names = subjects()
     parser = argparse.ArgumentParser(prog="bench", description="azarr's benchmarks; they write result files and print tables")
-    parser.add_argument("names", nargs="*", metavar="SUBJECT", help=f"all by default: {', '.join(names)}; or 'page': pictures and docs/performance.md")
+    parser.add_argument(
+        "names", nargs="*", metavar="SUBJECT", help=f"all by default: {', '.join(names)}; or 'page': pictures and docs/performance.md"
+    )
     parser.add_argument("--quick", dest="scale", action="store_const", const="quick", default="full", help="smaller sizes, under a minute")
     parser.add_argument("--tiny", dest="scale", action="store_const", const="tiny", help="sizes that say nothing, to see whether all runs")
     parser.add_argument("--results", type=Path, default=FOLDER / "results", help="folder of the result files")

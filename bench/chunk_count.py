@@ -7,7 +7,7 @@ import asyncio
 import numpy as np
 
 import azarr
-from bench.suite import in_child, measured
+from bench.suite import measured
 
 ELEMENTS = 64  # 256 bytes a chunk: what is left is the cost of the engine
 TASKS = ("read", "write", "stream", "write_stream")
@@ -17,7 +17,7 @@ def run(bench) -> None:
     for task in TASKS:
         for count in bench.pick((100, 1000, 10_000, 100_000, 1_000_000), (100, 1000, 10_000, 100_000), (10, 100)):
             rounds = max(2, min(50, bench.pick(200_000, 50_000, 100) // count))
-            bench.add({"task": task, "chunks": count}, *in_child(measure, task, count, rounds))
+            bench.add({"task": task, "chunks": count}, *bench.in_child(measure, task, count, rounds))
 
 
 def measure(task: str, count: int, rounds: int) -> list[dict[str, float]]:
@@ -40,10 +40,18 @@ async def rounds_of(task, count, rounds):
         async with measured(touches=result + stored) as meter:
             await WAYS[task](array, data)
         if number or count > 100_000:
-            found.append({"µs a chunk": meter.seconds / count * 1e6, "peak MiB over the result": (meter.peak - result) / 2**20})
+            found.append(figures(meter, count, result))
     if task in ("write", "write_stream"):
         assert np.array_equal(await array.read(), data)
     return found
+
+
+def figures(meter, count, result):
+    return {
+        "µs a chunk": meter.seconds / count * 1e6,
+        "CPU µs a chunk": meter.cpu / count * 1e6,
+        "peak MiB over the result": max(0.0, meter.peak - result) / 2**20,
+    }
 
 
 async def read(array, data):

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 import azarr
-from bench.suite import in_child, measured
+from bench.suite import measured
 
 SIDE = 512  # planes of 1 MiB
 BOUND = 64 * 2**20
@@ -21,7 +21,7 @@ def run(bench) -> None:
         prepare(folder, planes, per_chunk)
         peers = bench.those_installed({library: package for library, (package, _) in PEERS.items()})
         for library, task in [("azarr", task) for task in TASKS] + [(library, "read") for library in peers]:
-            found = in_child(measure, library, task, folder, planes, per_chunk)
+            found = bench.in_child(measure, library, task, folder, planes, per_chunk)
             bench.add({"task": task, "library": library, "array MiB": planes, "chunk MiB": per_chunk}, found)
 
 
@@ -79,7 +79,9 @@ async def write(folder, planes, per_chunk, *, stream=False, shards=None):
             data = None if stream else planes_of(0, planes)
             async with measured() as meter:
                 if stream:
-                    await array.write_stream(((first // per_chunk, 0, 0), planes_of(first, per_chunk)) for first in range(0, planes, per_chunk))
+                    await array.write_stream(
+                        ((first // per_chunk, 0, 0), planes_of(first, per_chunk)) for first in range(0, planes, per_chunk)
+                    )
                 else:
                     await array.write(data)
             assert np.array_equal(await array[-1], planes_of(planes - 1, 1)[0])
@@ -174,4 +176,8 @@ def checked(found, planes):
     return found.nbytes
 
 
-PEERS = {"zarr-python": ("zarr", read_zarr_python), "tensorstore": ("tensorstore", read_tensorstore), "zarrista": ("zarrista", read_zarrista)}
+PEERS = {
+    "zarr-python": ("zarr", read_zarr_python),
+    "tensorstore": ("tensorstore", read_tensorstore),
+    "zarrista": ("zarrista", read_zarrista),
+}

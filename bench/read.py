@@ -9,7 +9,11 @@ import azarr
 from bench.arrays import CUBES, check, filled, weather
 from bench.suite import measured
 
-COMPRESSORS = {"none": None, "zstd": [azarr.codecs.Zstd(level=3)], "blosc": [azarr.codecs.Blosc(cname="lz4", clevel=5, shuffle="shuffle", typesize=4)]}
+COMPRESSORS = {
+    "none": None,
+    "zstd": [azarr.codecs.Zstd(level=3)],
+    "blosc": [azarr.codecs.Blosc(cname="lz4", clevel=5, shuffle="shuffle", typesize=4)],
+}
 
 
 async def run(bench) -> None:

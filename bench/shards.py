@@ -49,9 +49,7 @@ def whole(array, data):
 def inner_chunks(array, data, inner, reads):
     async def way():
         draw = random.Random(7)
-        corners = [
-            [draw.randrange(length // step) * step for length, step in zip(data.shape, inner, strict=True)] for _ in range(reads)
-        ]
+        corners = [[draw.randrange(length // step) * step for length, step in zip(data.shape, inner, strict=True)] for _ in range(reads)]
         selections = [tuple(slice(c, c + step) for c, step in zip(corner, inner, strict=True)) for corner in corners]
         left, found = iter(enumerate(selections)), [None] * reads
 

@@ -14,7 +14,7 @@ import numpy as np
 
 import azarr
 from bench.arrays import CUBES, weather
-from bench.suite import in_child, measured
+from bench.suite import measured
 
 AT_ONCE = 16
 
@@ -27,7 +27,7 @@ def run(bench) -> None:
             place = f"{folder}/{kib}"
             prepare(place, shape, kib)
             for library in installed:
-                for task, found in in_child(measure, library, place, shape, kib, bench.rounds).items():
+                for task, found in bench.in_child(measure, library, place, shape, kib, bench.rounds).items():
                     bench.add({"task": task, "library": library, "chunk KiB": kib}, *found)
 
 

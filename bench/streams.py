@@ -32,7 +32,10 @@ async def throughput(bench):
         return way
 
     await bench.compare(
-        [({"task": "stream", "what": "in order" if ordered else "as they come", "chunks": array.nchunks}, way(ordered)) for ordered in (True, False)]
+        [
+            ({"task": "stream", "what": "in order" if ordered else "as they come", "chunks": array.nchunks}, way(ordered))
+            for ordered in (True, False)
+        ]
     )
 
 
@@ -85,7 +88,9 @@ async def zarr_python(bench, data):
     import zarr
     from zarr.api import asynchronous
 
-    array = await asynchronous.create_array(zarr.storage.MemoryStore(), shape=data.shape, chunks=(1, 256), dtype=data.dtype, compressors=None)
+    array = await asynchronous.create_array(
+        zarr.storage.MemoryStore(), shape=data.shape, chunks=(1, 256), dtype=data.dtype, compressors=None
+    )
     await array.setitem(slice(None), data)
 
     async def all_at_once():
@@ -133,5 +138,8 @@ async def slices(bench):
         return {"MiB/s": data.nbytes / 2**20 / meter.seconds}
 
     deep = array.chunks[0]
-    cases = [({"task": "slices", "what": f"{thickness or 'single'} of {deep} planes"}, way(thickness)) for thickness in (None, max(1, deep // 2), deep)]
+    cases = [
+        ({"task": "slices", "what": f"{thickness or 'single'} of {deep} planes"}, way(thickness))
+        for thickness in (None, max(1, deep // 2), deep)
+    ]
     await bench.compare([*cases, ({"task": "slices", "what": "one read beside"}, read)], bench.pick(3, 2, 1))

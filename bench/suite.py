@@ -46,7 +46,22 @@ Way = Callable[[], Awaitable[Figures]]
 FOLDER = Path(__file__).parent
 RUN = re.compile(r"^(async )?def run\(bench", re.MULTILINE)
 SCALES = ("full", "quick", "tiny")
-PACKAGES = ("azarr", "numpy", "zstandard", "blosc2", "numcodecs", "lz4", "crc32c", "python-snappy", "zarr", "zarrs", "zarrista", "tensorstore", "obstore", "aiohttp")
+PACKAGES = (
+    "azarr",
+    "numpy",
+    "zstandard",
+    "blosc2",
+    "numcodecs",
+    "lz4",
+    "crc32c",
+    "python-snappy",
+    "zarr",
+    "zarrs",
+    "zarrista",
+    "tensorstore",
+    "obstore",
+    "aiohttp",
+)
 ROUNDS = {"full": 5, "quick": 3, "tiny": 1}
 
 
@@ -99,6 +114,10 @@ class Bench:
             self.skip(f"beside it would be measured what is not installed: {', '.join(missing)}")
         return [name for name, package in packages.items() if package not in missing]
 
+    def in_child(self, function: Callable[..., T], *args: Any) -> T:
+        """``function(*args)`` in a fresh process; in this one at the scale that is there to see whether all runs."""
+        return function(*args) if self.scale == "tiny" else in_child(function, *args)
+
     async def compare(self, cases: Iterable[tuple[Case, Way]], rounds: int | None = None) -> None:
         """Measure the cases in turns, so that what disturbs the machine disturbs all alike; the first round only warms up."""
         cases = list(cases)
@@ -115,7 +134,7 @@ class Bench:
         """What is written to the result file."""
         return {
             "name": self.name,
-            "about": (sys.modules[f"bench.{self.name}"].__doc__ or "").partition("\n")[0],
+            "about": about(self.name),
             "scale": self.scale,
             **environment(),
             "skipped": self.skipped,
@@ -138,11 +157,16 @@ def subjects() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("*.py") if RUN.search(path.read_text(encoding="utf-8")))
 
 
+def about(name: str) -> str:
+    """What a subject is about: the first line of its module; nothing, where it is not a module of the suite."""
+    return (getattr(sys.modules.get(f"bench.{name}"), "__doc__", None) or "").partition("\n")[0]
+
+
 def measure(name: str, scale: str, folder: Path) -> Bench:
     """Run one subject, write its result file and print its table."""
     module = importlib.import_module(f"bench.{name}")
     bench = Bench(name, scale)
-    print(f"\n{name}: {(module.__doc__ or '').partition(chr(10))[0]}", flush=True)
+    print(f"\n{name}: {about(name)}", flush=True)
     begun = time.perf_counter()
     outcome = module.run(bench)
     if inspect.iscoroutine(outcome):
@@ -174,7 +198,7 @@ async def measured(*, touches: int = 0, heartbeat: bool = False) -> AsyncIterato
     A heartbeat is a task that wants to run every millisecond, and costs a few per cent; nothing but stalls should be read off beside it.
     """
     meter, late = Meter(), []
-    gc.collect()
+    gc.collect(1)
     warm(touches)
     if heartbeat:
         task = asyncio.create_task(beat(late))

@@ -1,0 +1,139 @@
+"""What docs/performance.md shows: the result files of one run, the pictures, and the tables in its text.
+
+``nox -s bench -- page`` takes the results that there are in bench/results, which may be some only, and writes all three. The result files
+are kept in docs/performance, so that every figure in the page can be followed to the run that it comes from; a test holds the page to them.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from bench.peer_figures import TASKS
+from bench.suite import FOLDER
+from bench.tables import number, table
+
+PAGE = FOLDER.parent / "docs" / "performance.md"
+KEPT = PAGE.with_suffix("")
+PICTURES = PAGE.parent / "pictures"
+TO_COME = "to come"
+
+Documents = dict[str, dict[str, Any]]
+
+
+def make(results: Path) -> None:
+    """Keep the results, draw the pictures and write the tables."""
+    KEPT.mkdir(exist_ok=True)
+    for path in sorted(results.glob("*.json")):
+        (KEPT / path.name).write_text(path.read_text(encoding="utf-8"), encoding="utf-8")
+    from bench.pictures import draw
+
+    for picture in draw(kept(), PICTURES):
+        print(picture)
+    PAGE.write_text(updated(PAGE.read_text(encoding="utf-8"), kept()), encoding="utf-8")
+    print(PAGE)
+
+
+def kept() -> Documents:
+    """The result files that the page is made of, by subject."""
+    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(KEPT.glob("*.json"))}
+
+
+def updated(page: str, documents: Documents) -> str:
+    """The page with its tables as they are to be."""
+    for name, text in tables(documents).items():
+        begin, end = f"<!-- {name}: written by bench/page.py -->\n", "\n<!-- end -->"
+        before, rest = page.split(begin)
+        _, after = rest.split(end, 1)
+        page = f"{before}{begin}\n{text}\n{end}{after}"
+    return page
+
+
+def tables(documents: Documents) -> dict[str, str]:
+    """Every table by the name that it has in the page."""
+    made = {"run": run(documents), "peers": peer_table(documents.get("peers"))}
+    for name, (subject, down, across, figures, only) in PIVOTS.items():
+        made[name] = pivot(documents[subject]["rows"], down, across, figures, only) if subject in documents else TO_COME
+    return made
+
+
+PIVOTS: dict[str, tuple[str, tuple[str, ...], str | None, tuple[str, ...], dict[str, Any]]] = {
+    "codecs": ("codecs", ("codec",), None, ("decode MiB/s", "encode MiB/s", "ratio"), {}),
+    "read": ("read", ("chunk KiB", "store"), "codec", ("MiB/s",), {}),
+    "write": ("write", ("chunk KiB", "store"), "codec", ("MiB/s",), {}),
+    "random access": ("random_access", ("store", "codec"), None, ("p50 µs", "p99 µs", "reads/s, 32 at once"), {}),
+    "small chunks": ("small_chunks", ("task", "store", "codec"), None, ("µs a chunk", "CPU µs a chunk"), {}),
+    "chunk count": ("chunk_count", ("task",), "chunks", ("µs a chunk",), {}),
+    "chunk count memory": ("chunk_count", ("task",), "chunks", ("peak MiB over the result",), {}),
+    "overhead": ("streams", ("what",), None, ("µs a chunk",), {"task": "overhead"}),
+    "shards": ("shards", ("task", "store"), None, ("MiB/s", "a second"), {}),
+    "latency": ("latency", ("task",), "concurrency", ("× ideal",), {}),
+    "tasks": ("concurrency", ("tasks",), None, ("reads/s", "p99 ms"), {"task": "single chunks of 16 KiB"}),
+    "workers": ("concurrency", ("workers",), None, ("MiB/s",), {"task": "whole array"}),
+    "s3": ("s3", ("server", "request", "client"), None, ("requests/s", "requests/CPU s"), {}),
+    "s3 chunks": ("s3_chunks", ("reader",), None, ("seconds", "× ideal", "CPU s"), {}),
+    "opening": ("opening", ("task", "what"), None, ("ms",), {}),
+    "stalls": ("stalls", ("task", "chunk KiB"), "library", ("longest ms",), {}),
+    "memory": ("memory", ("library", "task"), None, ("beyond the result MiB", "allowed MiB"), {}),
+}
+"""The tables by name: of which subject, what its lines are called by, its columns, its figures, and which rows."""
+
+
+def pivot(rows: list[dict[str, Any]], down: tuple[str, ...], across: str | None, figures: tuple[str, ...], only: dict[str, Any]) -> str:
+    """A table with a line for each case; its columns are figures, or one figure for each value of ``across``."""
+    rows = [row for row in rows if all(row["case"].get(word) == each for word, each in only.items())]
+    columns = figures if across is None else tuple(dict.fromkeys(row["case"][across] for row in rows))
+    lines: dict[tuple[Any, ...], dict[Any, float]] = {}
+    for row in rows:
+        line = lines.setdefault(tuple(row["case"].get(word) for word in down), {})
+        line.update(row["figures"] if across is None else {row["case"][across]: row["figures"].get(figures[0], math.nan)})
+    if across is not None:
+        head = [f"{each:,}" if isinstance(each, int) else str(each) for each in columns]
+        head[0] = f"{across} {head[0]}" if isinstance(columns[0], int) else head[0]
+    else:
+        head = list(columns)
+    return table([*down, *head], ([*key, *(line.get(each) for each in columns)] for key, line in lines.items()))
+
+
+SHOWN = {
+    "floor": "floor",
+    "zarr": "zarr-python",
+    "zarr-fused": "zarr-python, fused",
+    "tensorstore-thp": "TensorStore",
+    "zarrista": "zarrista",
+}
+
+
+def peer_table(document: dict[str, Any] | None) -> str:
+    """Seconds and CPU seconds of azarr, and what the others take as multiples of both."""
+    found = {(row["case"]["task"], row["case"]["implementation"]): row["figures"] for row in (document or {"rows": []})["rows"]}
+    lines = []
+    for task, about in TASKS.items():
+        mine = found.get((task, "azarr"))
+        if mine is None:
+            lines.append([about, TO_COME, *[""] * len(SHOWN)])
+            continue
+        lines.append([about, pair(mine["seconds"], mine.get("CPU s"), " s")])
+        for name in SHOWN:
+            theirs = found.get((task, name))
+            cpu = theirs["CPU s"] / mine["CPU s"] if theirs and mine.get("CPU s") and theirs.get("CPU s") else None
+            lines[-1].append("" if theirs is None else pair(theirs["seconds"] / mine["seconds"], cpu))
+    return table(["task", "azarr", *SHOWN.values()], lines)
+
+
+def pair(wall: float, cpu: float | None, unit: str = "") -> str:
+    """Time, and CPU time in parentheses."""
+    return f"{number(wall)}{unit}" + (f" ({number(cpu)})" if cpu else "")
+
+
+def run(documents: Documents) -> str:
+    """When, where and with what was measured; one line for each such run, as parts may have been measured again."""
+    lines: dict[tuple[str, ...], list[str]] = {}
+    for name, document in documents.items():
+        machine, versions = document["machine"], document["versions"]
+        where = f"{machine['cores']} cores of {machine['cpu']}, {machine['memory GiB']} GiB, {machine['kernel']}"
+        with_what = ", ".join(f"{package} {version}" for package, version in versions.items())
+        lines.setdefault((document["date"][:10], document.get("commit") or "", document["scale"], where, with_what), []).append(name)
+    return table(["subjects", "date", "commit", "scale", "machine", "versions"], ([", ".join(names), *key] for key, names in lines.items()))
