@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,9 @@ def make(results: Path) -> None:
     """Keep the results, draw the pictures and write the tables."""
     KEPT.mkdir(exist_ok=True)
     for path in sorted(results.glob("*.json")):
-        (KEPT / path.name).write_text(path.read_text(encoding="utf-8"), encoding="utf-8")
+        text = path.read_text(encoding="utf-8")
+        if json.loads(text)["scale"] != "tiny":
+            (KEPT / path.name).write_text(text, encoding="utf-8")
     from bench.pictures import draw
 
     for picture in draw(kept(), PICTURES):
@@ -72,11 +75,8 @@ PIVOTS: dict[str, tuple[str, tuple[str, ...], str | None, tuple[str, ...], dict[
     "latency": ("latency", ("task",), "concurrency", ("× ideal",), {}),
     "tasks": ("concurrency", ("tasks",), None, ("reads/s", "p99 ms"), {"task": "single chunks of 16 KiB"}),
     "workers": ("concurrency", ("workers",), None, ("MiB/s",), {"task": "whole array"}),
-    "s3": ("s3", ("server", "request", "client"), None, ("requests/s", "requests/CPU s"), {}),
     "s3 chunks": ("s3_chunks", ("reader",), None, ("seconds", "× ideal", "CPU s"), {}),
     "opening": ("opening", ("task", "what"), None, ("ms",), {}),
-    "stalls": ("stalls", ("task", "chunk KiB"), "library", ("longest ms",), {}),
-    "memory": ("memory", ("library", "task"), None, ("beyond the result MiB", "allowed MiB"), {}),
 }
 """The tables by name: of which subject, what its lines are called by, its columns, its figures, and which rows."""
 
@@ -129,11 +129,12 @@ def pair(wall: float, cpu: float | None, unit: str = "") -> str:
 
 
 def run(documents: Documents) -> str:
-    """When, where and with what was measured; one line for each such run, as parts may have been measured again."""
-    lines: dict[tuple[str, ...], list[str]] = {}
+    """When, where and with what was measured; a line for each such run, as parts may have been measured again."""
+    lines: dict[str, list[str]] = {}
     for name, document in documents.items():
         machine, versions = document["machine"], document["versions"]
         where = f"{machine['cores']} cores of {machine['cpu']}, {machine['memory GiB']} GiB, {machine['kernel']}"
         with_what = ", ".join(f"{package} {version}" for package, version in versions.items())
-        lines.setdefault((document["date"][:10], document.get("commit") or "", document["scale"], where, with_what), []).append(name)
-    return table(["subjects", "date", "commit", "scale", "machine", "versions"], ([", ".join(names), *key] for key, names in lines.items()))
+        key = f"- {document['date'][:10]}, commit {document['commit']}, {document['scale']} scale, {where}; {with_what}: "
+        lines.setdefault(key, []).append(name if not document["disturbance"] else f"{name} ({document['disturbance']})")
+    return "\n".join(textwrap.fill(key + ", ".join(names), 150, subsequent_indent="  ") for key, names in lines.items())

@@ -138,7 +138,8 @@ def chunk_count(rows: Rows) -> Figure:
     )
     axes = figure.subplots()
     styles = {"read": (BLUE, "o"), "write": (RED, "s"), "stream": (GREEN, "^"), "write_stream": (PURPLE, "D")}
-    for task, (colour, marker) in styles.items():
+    for task in words(rows, "task"):
+        colour, marker = styles[task]
         counts = [row["case"]["chunks"] for row in rows if row["case"]["task"] == task]
         axes.plot(counts, [value(rows, "µs a chunk", task=task, chunks=count) for count in counts], color=colour, marker=marker, label=task)
     axes.set_xscale("log")

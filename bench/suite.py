@@ -85,6 +85,8 @@ class Bench:
         self.scale = scale
         self.rows: list[Row] = []
         self.skipped: list[str] = []
+        self.disturbance: float | None = None
+        """Processors that other programs kept busy meanwhile, on average; a quiet machine has less than 0.1."""
 
     def pick(self, full: T, quick: T, tiny: T) -> T:
         """What belongs to the scale of this run."""
@@ -108,7 +110,9 @@ class Bench:
         print(f"{self.name}: left out: {why}", flush=True)
 
     def those_installed(self, packages: Mapping[str, str]) -> list[str]:
-        """Those names whose package is installed; what is missing is noted."""
+        """Those names whose package is installed, of which a quick run takes only azarr; what is missing is noted."""
+        if self.scale == "quick":
+            return [name for name in packages if name == "azarr"]
         missing = [package for package in packages.values() if importlib.util.find_spec(package) is None]
         if missing:
             self.skip(f"beside it would be measured what is not installed: {', '.join(missing)}")
@@ -137,6 +141,7 @@ class Bench:
             "about": about(self.name),
             "scale": self.scale,
             **environment(),
+            "disturbance": self.disturbance,
             "skipped": self.skipped,
             "rows": [asdict(row) for row in self.rows],
         }
@@ -167,13 +172,15 @@ def measure(name: str, scale: str, folder: Path) -> Bench:
     module = importlib.import_module(f"bench.{name}")
     bench = Bench(name, scale)
     print(f"\n{name}: {about(name)}", flush=True)
-    begun = time.perf_counter()
+    begun, busy = time.perf_counter(), busy_elsewhere()
     outcome = module.run(bench)
     if inspect.iscoroutine(outcome):
         asyncio.run(outcome)
+    seconds = time.perf_counter() - begun
+    bench.disturbance = max(0.0, round((busy_elsewhere() - busy) / seconds, 2))
     path = bench.write(folder)
     print(table_of([asdict(row) for row in bench.rows]))
-    print(f"{time.perf_counter() - begun:.0f} s; {path}", flush=True)
+    print(f"{seconds:.0f} s, other programs kept {bench.disturbance} processors busy; {path}", flush=True)
     return bench
 
 
@@ -241,10 +248,20 @@ def warm(nbytes: int) -> None:
             del view
 
 
-def cpu_seconds() -> float:
-    """Seconds of CPU that this process has spent so far."""
-    usage = resource.getrusage(resource.RUSAGE_SELF)
+def cpu_seconds(whose: int = resource.RUSAGE_SELF) -> float:
+    """Seconds of CPU that this process has spent so far, or its children."""
+    usage = resource.getrusage(whose)
     return usage.ru_utime + usage.ru_stime
+
+
+def busy_elsewhere() -> float:
+    """Seconds of CPU that programs other than this one and those that it has started and seen the end of have spent so far."""
+    try:
+        fields = [int(each) for each in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]]
+    except OSError:
+        return 0.0  # only Linux tells
+    busy = (sum(fields[:3]) + sum(fields[5:8])) / os.sysconf("SC_CLK_TCK")
+    return busy - cpu_seconds() - cpu_seconds(resource.RUSAGE_CHILDREN)
 
 
 def restart_peak() -> float:

@@ -16,10 +16,11 @@ GROUPS = [group for name in suite.subjects() if name not in SERVED and (group :=
 
 
 def check_form(document):
-    assert {"name", "about", "scale", "date", "commit", "machine", "versions", "skipped", "rows"} == document.keys()
+    assert {"name", "about", "scale", "date", "commit", "machine", "versions", "disturbance", "skipped", "rows"} == document.keys()
     assert {"cpu", "cores", "memory GiB", "kernel"} == document["machine"].keys()
     assert {"python", "numpy", "azarr"} <= document["versions"].keys()
     assert document["about"]
+    assert document["disturbance"] >= 0
     assert document["rows"]
     units = {unit for row in document["rows"] for unit in row["figures"]}
     for row in document["rows"]:
