@@ -171,10 +171,10 @@ def tasks(library, kind, root, few, many):
 
 def run(bench) -> None:
     libraries = [Azarr(), ZarrPython()] if bench.those_installed({"zarr-python": "zarr"}) else [Azarr()]
-    few, many = bench.pick((1000, 10_000), (200, 1000), (5, 10))
+    few, many = bench.pick((1000, 10_000), (100, 500), (5, 10))
     for kind in ("memory", "local"):
         figures = {}
-        for _ in range(bench.pick(3, 2, 1)):
+        for _ in range(bench.pick(3, 1, 1)):
             for library in libraries:
                 with tempfile.TemporaryDirectory() as root, warnings.catch_warnings():
                     warnings.simplefilter("ignore")  # zarr-python's, about consolidated metadata

@@ -20,7 +20,7 @@ async def run(bench) -> None:
     with tempfile.TemporaryDirectory() as folder:
         environment = {name: each for name, each in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}  # the first round writes it
         starts = [({"task": "start and import", "what": what}, starting(code, environment)) for what, code in programs.items()]
-        await bench.compare(starts, bench.pick(9, 5, 1))
+        await bench.compare(starts, bench.pick(9, 3, 1))
         cases = []
         for kind in ("memory", "local"):
             for name, zarr_format in (("v3", 3), ("v2", 2)):

@@ -59,8 +59,20 @@ def tables(documents: Documents) -> dict[str, str]:
     made = {"run": run(documents), "peers": peer_table(documents.get("peers"))}
     for name, (subject, down, across, figures, only) in PIVOTS.items():
         made[name] = pivot(documents[subject]["rows"], down, across, figures, only) if subject in documents else TO_COME
+    for name, about in ABOUT_PICTURES.items():
+        made[f"picture {name}"] = f"![{about}](pictures/{name}.png)" if (PICTURES / f"{name}.png").exists() else TO_COME
     return made
 
+
+ABOUT_PICTURES = {
+    "peers": "Time for the same task, as a multiple of azarr's",
+    "throughput": "Whole arrays, by chunk size, codec and store",
+    "chunk-count": "What one chunk costs as an array has more of them",
+    "latency": "A store that answers late: time as a multiple of the ideal",
+    "stalls": "How long the event loop was kept from other work",
+    "memory": "Memory at the peak",
+}
+"""The pictures by name, and what stands for them where they cannot be seen."""
 
 PIVOTS: dict[str, tuple[str, tuple[str, ...], str | None, tuple[str, ...], dict[str, Any]]] = {
     "codecs": ("codecs", ("codec",), None, ("decode MiB/s", "encode MiB/s", "ratio"), {}),

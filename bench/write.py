@@ -16,7 +16,7 @@ async def run(bench) -> None:
     data = weather(bench.pick((64, 512, 1024), (64, 256, 512), (32, 64, 64)))
     cases = []
     with tempfile.TemporaryDirectory() as folder:
-        for kib in bench.pick((64, 1024, 16384), (64, 1024, 16384), (4, 16)):
+        for kib in bench.pick((64, 1024, 16384), (64, 1024), (4, 16)):
             for codec, compressors in COMPRESSORS.items():
                 for kind, durability in (("memory", ""), ("local", "none"), ("local", "file")):
                     if durability == "file" and (codec != "zstd" or kib < 1024):
