@@ -174,7 +174,7 @@ def run(bench) -> None:
     few, many = bench.pick((1000, 10_000), (100, 500), (5, 10))
     for kind in ("memory", "local"):
         figures = {}
-        for _ in range(bench.pick(3, 1, 1)):
+        for _ in range(bench.pick(2, 1, 1)):
             for library in libraries:
                 with tempfile.TemporaryDirectory() as root, warnings.catch_warnings():
                     warnings.simplefilter("ignore")  # zarr-python's, about consolidated metadata

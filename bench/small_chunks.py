@@ -27,7 +27,7 @@ async def run(bench) -> None:
                     ({"task": "stream", **about}, streaming(array, data)),
                     ({"task": "write", **about}, writing(kind, Path(folder, "write"), data, compressors)),
                 ]
-        await bench.compare(sorted(cases, key=lambda each: each[0]["task"]), bench.pick(3, 1, 1))
+        await bench.compare(sorted(cases, key=lambda each: each[0]["task"]), bench.pick(2, 1, 1))
 
 
 def figures(meter, array):

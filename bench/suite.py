@@ -62,7 +62,7 @@ PACKAGES = (
     "obstore",
     "aiohttp",
 )
-ROUNDS = {"full": 5, "quick": 3, "tiny": 1}
+ROUNDS = {"full": 3, "quick": 2, "tiny": 1}
 
 
 @dataclass(frozen=True, slots=True)
