@@ -26,6 +26,7 @@ from azarr.errors import (
     ThrottledError,
     TransientStoreError,
     UnknownExtensionError,
+    WorkerError,
     WriteError,
     ZarrError,
 )
@@ -35,6 +36,7 @@ from azarr.group import AsyncGroup
 from azarr.handover import Producer
 from azarr.hierarchy import create_array, create_group, create_hierarchy, open, open_array, open_group
 from azarr.ingest import WriteOptions, WriteReport
+from azarr.process_executor import ProcessExecutor
 from azarr.registry import Registration
 from azarr.retry import RetryPolicy
 from azarr.slices import Slice, SliceInfo, SliceOptions, SliceStream
@@ -90,6 +92,7 @@ __all__ = [
     "PluginError",
     "PreconditionFailedError",
     "PrefixStore",
+    "ProcessExecutor",
     "Producer",
     "ReadOnlyStore",
     "RecordedRequest",
@@ -116,6 +119,7 @@ __all__ = [
     "ThrottledError",
     "TransientStoreError",
     "UnknownExtensionError",
+    "WorkerError",
     "WriteError",
     "WriteOptions",
     "WriteReport",

@@ -50,7 +50,7 @@ Do: TypeAlias = Callable[[Loading], Awaitable[list[Found]]]
 
 async def read_cached(source: ChunkSource, selection: AnySelection, out: Array, engine: Engine, cache: ChunkCache) -> None:
     """As ``reading.read``, through a cache."""
-    chunks, source = cache.chunks_of(source), source.operation(engine.telemetry)
+    chunks, source = cache.chunks_of(source), source.operation(engine.telemetry, engine.place)
     chunks = chunks._replace(source=source)
 
     async def read_batch(batch: Batch) -> None:

@@ -6,11 +6,11 @@ The array above sees chunks and never learns of shards. A *unit* is what a store
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import replace
-from typing import Any, NamedTuple, Protocol, TypeAlias, cast
+from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar, cast
 
 import numpy as np
 
@@ -43,6 +43,9 @@ PIPELINES = 1024
 """How many pipelines an array with chunks of many shapes keeps."""
 
 Batch: TypeAlias = tuple[AnyRun, ...]
+
+Place: TypeAlias = Callable[[CodecPipeline], CodecPipeline]
+"""Answers a pipeline that does the same elsewhere."""
 
 
 class Extent(NamedTuple):
@@ -86,8 +89,11 @@ class ChunkSource(Protocol):
     def of_field(self, field: tuple[str, ...]) -> ChunkSource:
         """The source of one field of the elements; the others keep their values where it is written."""
 
-    def operation(self, telemetry: Telemetry) -> ChunkSource:
-        """The source for the time of one operation, which may remember what it has learnt of the units; ``telemetry`` hears of it."""
+    def operation(self, telemetry: Telemetry, place: Place | None = None) -> ChunkSource:
+        """The source for the time of one operation, which may remember what it has learnt of the units; ``telemetry`` hears of it.
+
+        ``place`` chooses where the pipeline does its work.
+        """
 
     def extent(self, selection: AnySelection) -> Extent:
         """The chunks and units that ``selection`` meets."""
@@ -185,6 +191,19 @@ def spread(memory: memoryview, nbytes: int, sizes: Sequence[int | None]) -> list
     return missing
 
 
+SourceT = TypeVar("SourceT", bound=ChunkSource)
+
+
+def placed(source: SourceT, place: Place | None) -> SourceT:
+    """``source``, but its pipeline does its work where ``place`` chooses."""
+    pipeline = source.pipeline if place is None else place(source.pipeline)
+    if pipeline is source.pipeline:
+        return source
+    twin = copy(source)
+    twin.pipeline = pipeline
+    return twin
+
+
 class PlainChunks:
     """Every chunk under a key of its own; ``keep_fill`` means those of nothing but fill value, too."""
 
@@ -218,8 +237,9 @@ class PlainChunks:
         source.pipeline = FieldPipeline(self.pipeline, field)
         return source
 
-    def operation(self, telemetry: Telemetry) -> PlainChunks:
-        return observed_copy(self, telemetry) if telemetry.active else self
+    def operation(self, telemetry: Telemetry, place: Place | None = None) -> PlainChunks:
+        source = placed(self, place)
+        return observed_copy(source, telemetry) if telemetry.active else source
 
     def extent(self, selection: AnySelection) -> Extent:
         plan = plan_of(selection, self.chunks, self._grid.shape)
@@ -309,12 +329,13 @@ class UnequalChunks(PlainChunks):
         grid = cast("RectilinearGrid", self._grid)
         return UnequalChunks(self.store, self.key_prefix, self.keys, FieldPipeline(self.pipeline, field), grid)
 
-    def operation(self, telemetry: Telemetry) -> UnequalChunks:
-        if not telemetry.active:
-            return self
-        twin = observed_copy(self, telemetry)
-        twin._pipelines = {}  # those that are there tell nothing  # noqa: SLF001 - of the same class
-        return twin
+    def operation(self, telemetry: Telemetry, place: Place | None = None) -> UnequalChunks:
+        source = placed(self, place)
+        if telemetry.active:
+            source = observed_copy(source, telemetry)
+        if source is not self:
+            source._pipelines = {}  # those that are there tell nothing, and work here  # noqa: SLF001 - of the same class
+        return source
 
     def pipeline_of(self, coords: Coords) -> CodecPipeline:
         shape = self._chunk_shape_at(coords)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
-from typing import Any, Self, TypeVar, cast
+from typing import Any, Literal, Self, TypeVar, cast
 
 from azarr.chunk_cache import ChunkCache
-from azarr.executors import CodecExecutor, Mailbox, ThreadExecutor, call
+from azarr.codecs.pipeline import CodecPipeline
+from azarr.executors import CodecExecutor, Mailbox, call
+from azarr.process_executor import executor_of
 from azarr.stores.base import ReadableStore
 from azarr.stores.observed import observed
 from azarr.telemetry import Telemetry
@@ -27,8 +29,10 @@ class Engine:
         concurrency: Requests in flight at once to stores that are awaited, and chunks in flight at once in a stream.
             32 keeps an object store with 30 ms latency busy; stores need not take more from one client.
         memory: Bytes of decoded chunks that one operation holds at most besides its result, if that is at least one chunk; 256 MiB.
-        workers: Threads that decode and encode; the processors this process may use, at most 32.
-        executor: Another ``CodecExecutor`` instead of threads. It is closed with the engine.
+        workers: Threads or processes that decode and encode; the processors this process may use, at most 32.
+        executor: Where codecs work. ``"threads"``, the default; ``"processes"``, one beside each thread, for codecs that hold the
+            interpreter lock and for loops that must not wait for it; ``"auto"``, processes for such codecs only; ``"inline"``, on the
+            loop, for tests; or a ``CodecExecutor``. It is closed with the engine.
         limits: What is refused as too large to be honest.
         telemetry: Where the engine tells what it does; one of its own by default.
         cache: Decoded chunks that reads and streams look for before they ask a store; none by default.
@@ -41,7 +45,7 @@ class Engine:
         concurrency: int = 32,
         memory: int = 256 * 2**20,
         workers: int | None = None,
-        executor: CodecExecutor | None = None,
+        executor: CodecExecutor | Literal["threads", "processes", "auto", "inline"] | None = None,
         limits: Limits | None = None,
         telemetry: Telemetry | None = None,
         cache: ChunkCache | None = None,
@@ -53,7 +57,9 @@ class Engine:
         self.limits = limits or Limits()
         self.telemetry = telemetry if telemetry is not None else Telemetry()
         self.cache = cache
-        self.executor: CodecExecutor = executor if executor is not None else ThreadExecutor(workers)
+        self.executor: CodecExecutor = executor_of(executor, workers)
+        self.place: Callable[[CodecPipeline], CodecPipeline] | None = getattr(self.executor, "pipeline", None)
+        """Makes pipelines work where the executor has them work; ``None`` where that is in the workers."""
         self._by_loop: dict[asyncio.AbstractEventLoop, tuple[Mailbox, asyncio.Semaphore]] = {}
         self._on_loop_itself = 0
 

@@ -12,7 +12,8 @@
     ├── NodeNotFoundError (path)              no array or group there; also a FileNotFoundError
     ├── NodeExistsError (path)                something is there already; also a FileExistsError
     ├── CodecError (codec, coords)            a chunk cannot be decoded or encoded
-    │   └── ChecksumError                     its checksum does not match
+    │   ├── ChecksumError                     its checksum does not match
+    │   └── WorkerError (exit_code)           the process that worked on it died
     ├── SelectionError                        an impossible selection; also an IndexError
     ├── WriteError                            a value that does not fit what it is written to; also a ValueError
     ├── CheckpointError (key)                 a checkpoint that cannot be gone on from
@@ -109,6 +110,19 @@ class CodecError(ZarrError):
 
 class ChecksumError(CodecError):
     """The checksum stored with the bytes is not the checksum of the bytes: they changed since they were written."""
+
+
+class WorkerError(CodecError):
+    """The process that worked on a chunk died, and those that took its place did, too; or none can be started.
+
+    Nothing is known of the chunk itself. ``exit_code`` is that of the last process, negative where a signal ended it.
+    """
+
+    def __init__(
+        self, message: str, *, codec: str | None = None, coords: tuple[int, ...] | None = None, exit_code: int | None = None
+    ) -> None:
+        super().__init__(message, codec=codec, coords=coords)
+        self.exit_code = exit_code
 
 
 class SelectionError(ZarrError, IndexError):

@@ -12,9 +12,10 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from queue import SimpleQueue
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, Protocol, TypeAlias, TypeVar, cast
 
 T = TypeVar("T")
+Jobs: TypeAlias = "SimpleQueue[tuple[Mailbox, OnDone, Callable[..., Any], tuple[Any, ...]] | None]"
 OnDone = Callable[[Any, BaseException | None], None]
 """Called on the loop with a job's result and ``None``, or with ``None`` and its error."""
 
@@ -161,13 +162,19 @@ class ThreadExecutor:
         self.workers = workers if workers is not None else min(32, available_processors())
         if self.workers < 1:
             raise ValueError(f"an executor of threads needs at least one worker, not {self.workers}")
-        self._jobs: SimpleQueue[tuple[Mailbox, OnDone, Callable[..., Any], tuple[Any, ...]] | None] = SimpleQueue()
+        self._closed = False
+        self._begin()
+
+    def _begin(self) -> None:
+        self._jobs: Jobs = SimpleQueue()
         self._mutex = threading.Lock()
         self._threads: list[threading.Thread] = []
-        self._closed = False
+        self._process = os.getpid()
 
     def submit(self, mailbox: Mailbox, on_done: OnDone, function: Callable[..., Any], *args: Any) -> None:
         """Have the job run in a worker."""
+        if self._process != os.getpid():  # forked: the threads stayed behind
+            self._begin()
         # Under the mutex to its end: a job that came after the words which end the workers would never run.
         with self._mutex:
             if self._closed:
@@ -191,12 +198,16 @@ class ThreadExecutor:
 
     def _start(self) -> None:
         # Daemons, as a loop that is never closed must not keep the interpreter from ending.
-        thread = threading.Thread(target=work, args=(self._jobs,), name=f"azarr-{len(self._threads)}", daemon=True)
+        thread = threading.Thread(target=self._life(), args=(self._jobs,), name=f"azarr-{len(self._threads)}", daemon=True)
         thread.start()
         self._threads.append(thread)
 
+    def _life(self) -> Callable[[Jobs], None]:
+        """What a worker does."""
+        return work
 
-def work(jobs: SimpleQueue[tuple[Mailbox, OnDone, Callable[..., Any], tuple[Any, ...]] | None]) -> None:
+
+def work(jobs: Jobs) -> None:
     """What a worker thread does all its life. It holds on to nothing of a job while it waits for the next one."""
     while (job := jobs.get()) is not None:
         mailbox, on_done, function, args = job

@@ -93,7 +93,7 @@ async def write_stream(
         check(options)
         if not isinstance(source.store, WritableStore):
             raise StoreError(f"{source.store!r} cannot be written to")
-        target = Target(source.operation(engine.telemetry), selection, metadata)
+        target = Target(source.operation(engine.telemetry, engine.place), selection, metadata)
         ledger = await opened(options, path, metadata, target, options.get("source_id") or feed.fingerprint, engine)
         with telling(target.source.observer, WriteEvent) as span:
             report = await Ingest(target, engine, feed, ledger, options).run()

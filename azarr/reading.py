@@ -39,7 +39,7 @@ AT_HAND_NBYTES = 65536
 
 async def read(source: ChunkSource, selection: AnySelection, out: Array, engine: Engine) -> None:
     """Fill ``out`` (every axis of the array, dropped ones with length 1) with what ``selection`` names."""
-    source = source.operation(engine.telemetry)
+    source = source.operation(engine.telemetry, engine.place)
     with telling(source.observer, ReadEvent, nbytes=out.size * element_nbytes(out.dtype)):
         await fill(source, selection, out, engine)
 

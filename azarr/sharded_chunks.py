@@ -16,7 +16,7 @@ from typing import Any, cast
 from azarr.chunk_grids import RegularGrid
 from azarr.chunk_keys import ChunkKeyEncoding
 from azarr.chunk_lengths import ChunkLengths
-from azarr.chunk_sources import Batch, Extent, Piece, about, encoded_or_none, patched, run_length
+from azarr.chunk_sources import Batch, Extent, Piece, Place, about, encoded_or_none, patched, placed, run_length
 from azarr.codecs import scratch
 from azarr.codecs.base import wrong_size
 from azarr.codecs.fields import FieldPipeline
@@ -126,9 +126,9 @@ class ShardedChunks:
         layout = self._layout.with_pipeline(FieldPipeline(self.pipeline, field))
         return ShardedChunks(self.store, self.key_prefix, self.keys, layout, self._shape)
 
-    def operation(self, telemetry: Telemetry) -> ShardedChunks:
+    def operation(self, telemetry: Telemetry, place: Place | None = None) -> ShardedChunks:
         # An index is trusted for one operation only, as other writers may replace the shard afterwards.
-        fresh = ShardedChunks(self.store, self.key_prefix, self.keys, self._layout, self._shape)
+        fresh = placed(ShardedChunks(self.store, self.key_prefix, self.keys, self._layout, self._shape), place)
         return observed_copy(fresh, telemetry) if telemetry.active else fresh
 
     def extent(self, selection: AnySelection) -> Extent:

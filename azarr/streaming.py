@@ -70,7 +70,7 @@ def stream_chunks(
     """The chunks that ``selection`` meets, ``function`` applied to their data; must be called on the loop that the stream is used on."""
     check(options)
     cached = None if engine.cache is None else engine.cache.chunks_of(source)
-    source, ordered = source.operation(engine.telemetry), options.get("ordered", True)
+    source, ordered = source.operation(engine.telemetry, engine.place), options.get("ordered", True)
     whole = source.extent(selection.forward())
     fingerprint = fingerprint_of(source, selection, options)
     extents = portion(source, whole, options.get("shard"), options.get("of"))

@@ -60,7 +60,7 @@ async def write(source: ChunkSource, selection: AnySelection, values: Array, eng
     With a ``guard``, which only stores that are awaited take, everything is written on condition that it is what it was before the guard
     was asked.
     """
-    source, locks = source.operation(engine.telemetry), locks_of(source.store)
+    source, locks = source.operation(engine.telemetry, engine.place), locks_of(source.store)
     with telling(source.observer, WriteEvent, nbytes=values.size * element_nbytes(source.pipeline.spec.dtype)):
         if source.blocking:
             await write_blocking(source, locks, selection, values, engine)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import threading
+from collections.abc import Callable
 
 KEEP_NBYTES = 64 * 2**20
 """What a thread keeps for next time; larger requests get memory of their own that goes when they are done."""
@@ -17,9 +18,13 @@ class Scratch(threading.local):
 
     def __init__(self) -> None:
         self._memory = memoryview(bytearray())
+        self.lender: Callable[[int], memoryview] | None = None
+        """What reserves in place of this, in this thread: where chunks are on their way to another process, memory that it sees, too."""
 
     def reserve(self, nbytes: int) -> memoryview:
         """Writable memory of exactly ``nbytes`` bytes, valid until the next call in the same thread; its content is arbitrary."""
+        if self.lender is not None:
+            return self.lender(nbytes)
         if nbytes > len(self._memory):
             # a quarter more than asked: encoded chunks differ a little in size
             memory = memoryview(mmap.mmap(-1, nbytes + nbytes // 4, **PRIVATE))
