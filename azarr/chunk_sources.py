@@ -22,7 +22,7 @@ from azarr.codecs.base import wrong_size
 from azarr.codecs.fields import FieldPipeline, part_of
 from azarr.codecs.pipeline import CodecPipeline
 from azarr.codecs.sharding import is_fill
-from azarr.errors import CodecError
+from azarr.errors import CodecError, WorkerError
 from azarr.observing import Observer, observed_copy
 from azarr.projections import AnyPlan, AnyRun, Projection, plan_of
 from azarr.selection import AnySelection
@@ -168,8 +168,8 @@ def decoded(pipeline: CodecPipeline, old: Buffer, *, covered: bool) -> Array:
     chunk = np.empty(pipeline.spec.shape, pipeline.spec.dtype)
     try:
         pipeline.decode_into(old, chunk)
-    except CodecError:
-        if not covered:
+    except CodecError as error:
+        if not covered or isinstance(error, WorkerError):  # which says nothing of the chunk
             raise
         return np.full(pipeline.spec.shape, pipeline.spec.fill, pipeline.spec.dtype)
     return chunk

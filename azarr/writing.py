@@ -18,7 +18,7 @@ from azarr.chunk_sources import ChunkSource, Piece
 from azarr.crew import Crew
 from azarr.data_types import DataType
 from azarr.engine import Engine
-from azarr.errors import CodecError, WriteError
+from azarr.errors import CodecError, WorkerError, WriteError
 from azarr.locks import KeyedLocks, locks_of
 from azarr.observing import chunk_write, telling
 from azarr.projections import Projection
@@ -127,7 +127,9 @@ def updated(source: ChunkSource, unit: Unit, old: Buffer | None) -> Buffer | Non
     try:
         return source.update(old, unit.pieces)
     except CodecError as error:
-        if unit.covers and old is not None:  # nothing that the array has of the unit is needed: so what is damaged can be replaced
+        if (
+            unit.covers and old is not None and not isinstance(error, WorkerError)
+        ):  # nothing that the array has of the unit is needed: so what is damaged can be replaced
             return updated(source, unit, None)
         error.coords = error.coords or unit.coords
         raise
