@@ -26,8 +26,11 @@ from azarr.worker_process import PIPELINES, WorkerProcess
 POSIX = hasattr(os, "posix_spawn")
 """Whether file descriptors can be handed to processes."""
 
-SMALL_NBYTES = 16 * 2**10
-"""Chunks below this size are decoded and encoded in the thread: to ask another process costs more than most codecs take for them."""
+SMALL_NBYTES, SMALL_HELD_NBYTES = 16 * 2**10, 4 * 2**10
+"""Chunks below this size are decoded and encoded in the thread; the second where their codecs hold the interpreter lock.
+
+To ask another process costs both about 0.1 ms, which is more than compressors take for 16 KiB, and plain Python for a few.
+"""
 
 
 class ProcessExecutor(ThreadExecutor):
@@ -37,7 +40,8 @@ class ProcessExecutor(ThreadExecutor):
     takes some tenths of a second, and is replaced when it dies; a chunk of which three in a row die fails with a ``WorkerError``.
 
     Codecs are pickled, once for each process: those of others must be defined in a module that can be imported, or in the main file.
-    What stays in the threads: elements of variable length, which no memory can share, chunks below 16 KiB, and what is only copied.
+    What stays in the threads: elements of variable length, which no memory can share, what is only copied, and chunks below 16 KiB, or
+    4 KiB where codecs hold the interpreter lock.
     """
 
     tolerant = False
@@ -68,8 +72,9 @@ class ProcessExecutor(ThreadExecutor):
     def suits(self, pipeline: CodecPipeline) -> bool:
         """Whether chunks of ``pipeline`` can go to a process, and ought to."""
         spec = pipeline.whole.spec
+        least = SMALL_NBYTES if pipeline.releases_gil else SMALL_HELD_NBYTES
         copied = len(pipeline.codecs) == 1 and isinstance(pipeline.codecs[0], Bytes)
-        return not (spec.variable or spec.nbytes < SMALL_NBYTES or copied)
+        return not (spec.variable or spec.nbytes < least or copied)
 
     def _moved(self, pipeline: CodecPipeline) -> CodecPipeline:
         try:

@@ -1,20 +1,21 @@
 """Codecs on the loop, in threads and in processes: throughput of whole reads and writes, and how long the event loop stands still meanwhile.
 
-``python bench/executors.py [--rounds 3] [--nbytes 67108864] [--out results.json] [codec ...]``
+``python bench/executors.py [--rounds 3] [--nbytes 67108864] [--sizes "1 MiB"] [--out results.json] -- [codec ...]``
 
-Each round runs every executor once, one after the other, so that ratios hold on a machine that others use, too.
+Each round runs every executor once, one after the other, and the best round of each counts, as others may use the machine. CPU is that of this
+process and of its workers together.
 """
 
 import argparse
 import asyncio
 import json
-import statistics
 import sys
 import time
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+import psutil
 
 import azarr
 from azarr import codecs
@@ -77,6 +78,12 @@ class Stalls:
         return {"max_ms": 1000 * late[-1], "p99_ms": 1000 * late[int(0.99 * (len(late) - 1))]}
 
 
+def cpu_seconds():
+    """What this process and its children have used."""
+    processes = [psutil.Process(), *psutil.Process().children()]
+    return sum(sum(process.cpu_times()[:2]) for process in processes)
+
+
 def values(nbytes):
     """Numbers that compress as measurements do, about three to one."""
     rng = np.random.default_rng(0)
@@ -87,19 +94,21 @@ async def measured(array, data, out):
     result = {}
     for name, operation in (("write", lambda: array.write(data)), ("read", lambda: array.read(out=out))):
         async with Stalls() as stalls:
-            begun = time.perf_counter()
+            cpu, begun = cpu_seconds(), time.perf_counter()
             await operation()
-            seconds = time.perf_counter() - begun
-        result[name] = {"MiB_s": data.nbytes / 2**20 / seconds, **stalls.summary()}
+            seconds, cpu = time.perf_counter() - begun, cpu_seconds() - cpu
+        mebibytes = data.nbytes / 2**20
+        result[name] = {"MiB_s": mebibytes / seconds, "cpu_ms_per_MiB": 1000 * cpu / mebibytes, **stalls.summary()}
     assert (out == data).all()
     return result
 
 
-async def run(names, rounds, nbytes, workers):
+async def run(names, sizes, rounds, nbytes, workers):
     results = []
     azarr.register_codec(Scramble)
     for name in names:
-        for size, chunk_nbytes in CHUNKS.items():
+        for size in sizes:
+            chunk_nbytes = CHUNKS[size]
             # plain Python takes long: fewer chunks of it
             data = values(max(4 * chunk_nbytes, nbytes // 8 if name == "pure" else nbytes))
             out = np.empty_like(data)
@@ -120,17 +129,22 @@ async def run(names, rounds, nbytes, workers):
     return results
 
 
+def best(samples, operation):
+    """The highest throughput, and the least of everything else."""
+    return {key: (max if key == "MiB_s" else min)(sample[operation][key] for sample in samples) for key in samples[0][operation]}
+
+
 def report(name, size, runs):
     rows = []
     for operation in ("write", "read"):
         for executor, samples in runs.items():
-            row = {key: statistics.median(sample[operation][key] for sample in samples) for key in samples[0][operation]}
-            pairs = zip(samples, runs["threads"], strict=True)
-            row["of_threads"] = statistics.median(own[operation]["MiB_s"] / threads[operation]["MiB_s"] for own, threads in pairs)
+            row = best(samples, operation)
+            row["of_threads"] = row["MiB_s"] / best(runs["threads"], operation)["MiB_s"]
+            row["of_inline"] = row["MiB_s"] / best(runs["inline"], operation)["MiB_s"]
             rows.append({"codec": name, "chunk": size, "operation": operation, "executor": executor, **row})
             print(
-                f"{name:6} {size:7} {operation:5} {executor:10} {row['MiB_s']:8.0f} MiB/s  {row['of_threads']:5.2f} of threads"
-                f"   stalls: p99 {row['p99_ms']:7.1f} ms, max {row['max_ms']:7.1f} ms",
+                f"{name:6} {size:7} {operation:5} {executor:10} {row['MiB_s']:8.0f} MiB/s  {row['of_threads']:5.2f} of threads {row['of_inline']:5.2f} of inline"
+                f"  {row['cpu_ms_per_MiB']:6.2f} ms CPU/MiB  stalls: p99 {row['p99_ms']:6.1f} ms, max {row['max_ms']:6.1f} ms",
                 flush=True,
             )
     return rows
@@ -139,12 +153,13 @@ def report(name, size, runs):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("codecs", nargs="*", default=list(CODECS))
+    parser.add_argument("--sizes", nargs="*", choices=list(CHUNKS), help="chunk sizes; all by default")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--nbytes", type=int, default=2**26)
     parser.add_argument("--workers", type=int, default=None)
     parser.add_argument("--out")
     options = parser.parse_args()
-    results = asyncio.run(run(options.codecs, options.rounds, options.nbytes, options.workers))
+    results = asyncio.run(run(options.codecs, options.sizes or CHUNKS, options.rounds, options.nbytes, options.workers))
     if options.out:
         with open(options.out, "w") as file:
             json.dump({"python": sys.version, "results": results}, file, indent=1)

@@ -39,6 +39,7 @@ ROOT = Path(__file__).parents[1]
 def _small_chunks(monkeypatch):
     """Even the small chunks here go to processes."""
     monkeypatch.setattr(module, "SMALL_NBYTES", 1)
+    monkeypatch.setattr(module, "SMALL_HELD_NBYTES", 1)
 
 
 @pytest.fixture(scope="module")
@@ -218,6 +219,10 @@ async def test_what_stays_in_the_threads(engine, shared_executor, monkeypatch):
     assert isinstance(shared_executor.pipeline(compressed), ProcessPipeline)
     monkeypatch.setattr(module, "SMALL_NBYTES", 4001)
     assert shared_executor.pipeline(compressed) is compressed
+    held = CodecPipeline([azarr.codecs.Bytes(), Rotate()], spec_of(1000))
+    assert isinstance(shared_executor.pipeline(held), ProcessPipeline)
+    monkeypatch.setattr(module, "SMALL_HELD_NBYTES", 4001)
+    assert shared_executor.pipeline(held) is held
 
 
 def spec_of(count):
