@@ -31,6 +31,7 @@ from azarr.metadata.translation import translated
 from azarr.paths import above, check_name, child, depth, is_below, prefix_of
 from azarr.runners import TaskRunner
 from azarr.stores.base import BlockingStore, ListableStore, ReadableStore, Store, is_remote
+from azarr.stores.local import LocalStore
 from azarr.types import Coords, element_nbytes
 from azarr.window import Window, gather
 
@@ -233,6 +234,9 @@ async def stored_units(array: AsyncArray, store: ReadableStore) -> AsyncIterator
 
 async def copy_values(source: ReadableStore, target: ReadableStore, pairs: Sequence[tuple[str, str]], engine: Engine, limit: int) -> None:
     """Copy the values at the first key of each pair to the second, ``limit`` at once; those that are not there are passed over."""
+    if type(source) is LocalStore and type(target) is LocalStore:
+        await Crew(engine, iter(pairs), partial(copy_file, source, target)).run()
+        return
     if isinstance(source, BlockingStore) and isinstance(target, BlockingStore):
         await Crew(engine, iter(pairs), partial(copy_value_blocking, source, target)).run()
         return
@@ -246,6 +250,11 @@ async def copy_values(source: ReadableStore, target: ReadableStore, pairs: Seque
                 await writable.set(pair[1], value)
 
     await gather(copy_value, pairs, limit)
+
+
+def copy_file(source: LocalStore, target: LocalStore, pair: tuple[str, str]) -> None:
+    """Copy one value between folders, however large it is; for workers."""
+    target.copy_from(source, *pair)
 
 
 def copy_value_blocking(source: BlockingStore, target: BlockingStore, pair: tuple[str, str]) -> None:

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import asyncio
+import filecmp
 import itertools
 import json
 import math
+import os
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -220,6 +223,26 @@ async def test_memory_is_bounded():
         source = await azarr.open_array(store, "a", engine=engine)
         copy = await azarr.copy(source, azarr.MemoryStore(), chunks=(10, 1000))
         assert np.array_equal(await copy, ramp((400, 1000), "f8"))
+
+
+@pytest.mark.parametrize("shares", [True, False])
+async def test_large_files_are_copied_in_pieces(tmp_path, monkeypatch, shares):
+    if not shares:  # as on systems that do not copy by themselves
+        monkeypatch.delattr(os, "copy_file_range", raising=False)
+    nbytes = 64 * 2**20
+    async with azarr.Engine(workers=1) as engine:
+        source = azarr.LocalStore(tmp_path / "source", durability="none")
+        array = await azarr.create_array(source, shape=nbytes, chunks=nbytes, dtype="u1", compressors=None, engine=engine)
+        await array.write(np.arange(nbytes, dtype="u4").astype("u1"))
+        tracemalloc.start()
+        try:
+            copy = await azarr.copy(array, azarr.LocalStore(tmp_path / "target", durability="none"))
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert peak < nbytes // 4
+    assert filecmp.cmp(tmp_path / "source/c/0", tmp_path / "target/c/0", shallow=False)
+    assert copy.shape == (nbytes,)
 
 
 async def test_another_data_type_and_fill_value():

@@ -11,7 +11,7 @@ import asyncio
 import errno
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from azarr.stores.files import BINARY, reported
@@ -72,6 +72,21 @@ def _is_at(path: str, descriptor: int) -> bool:
         return os.path.samestat(os.stat(path), os.fstat(descriptor))
     except FileNotFoundError:
         return False
+
+
+def place(check: Callable[[int | None], None] | None, temporary: str, path: str) -> None:
+    """Give ``temporary`` the name ``path`` while nobody else does.
+
+    ``check`` sees the open file that is there, or ``None``, and raises where it has something against that.
+    """
+    while True:
+        with held(path) as descriptor:
+            if check is not None:
+                check(descriptor)
+            if descriptor is not None:
+                return os.replace(temporary, path)
+        if create(temporary, path):
+            return None
 
 
 def create(temporary: str, path: str) -> bool:

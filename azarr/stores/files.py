@@ -7,7 +7,7 @@ import os
 import stat
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from azarr.errors import StoreError, TransientStoreError
 from azarr.stores.base import Request, Reserve
@@ -15,6 +15,9 @@ from azarr.types import Buffer, ByteRange
 
 PIECE = 2**30
 """Most bytes that one ``readv`` is asked for: some systems refuse 2 GiB and more."""
+
+COPIED_NBYTES = 2**20
+"""What is read at once where the system does not copy by itself."""
 
 # ``os.open`` makes every descriptor close-on-exec by itself.
 BINARY = getattr(os, "O_BINARY", 0)
@@ -90,6 +93,17 @@ def write_all(descriptor: int, value: Buffer) -> None:
     view = as_row(value)
     while view:
         view = view[os.write(descriptor, view) :]
+
+
+def copy_all(source: int, target: int) -> None:
+    """Copy all of one open file into another, which is empty, piece by piece; file systems that can share the bytes do so."""
+    os.lseek(source, 0, os.SEEK_SET)
+    if hasattr(os, "copy_file_range"):
+        with suppress(OSError):  # not every file system can, and the rest is then read and written
+            while os.copy_file_range(source, target, PIECE):
+                pass
+    while piece := os.read(source, COPIED_NBYTES):
+        write_all(target, piece)
 
 
 def as_row(value: Buffer) -> memoryview:

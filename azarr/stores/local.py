@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import stat
 import sys
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager, nullcontext, suppress
@@ -30,6 +31,7 @@ from azarr.stores.files import (
     CREATE,
     PIECE,
     READ,
+    copy_all,
     failure,
     fill,
     is_absent,
@@ -291,23 +293,41 @@ class LocalStore(ThreadedStore, ConditionalStore, LockingStore):
                     old = None if descriptor is None else read_value(descriptor, key, None, None)
                 new = change(old)
                 if descriptor is not None:  # which nobody else replaces meanwhile
-                    return self._erase(key, None, lock=False) if new is None else self._write(key, new, os.replace)
+                    return (
+                        self._erase(key, None, lock=False) if new is None else self._write(key, partial(write_all, value=new), os.replace)
+                    )
             if new is None:
                 return None
             with suppress(PreconditionFailedError):  # somebody was faster: from now on there is a file to lock
                 return self._set(key, new, partial(_check_version, key, None))
 
     def _set(self, key: str, value: Buffer, check: Check | None) -> None:
-        self._write(key, value, partial(_place, check) if self._locking else os.replace)
+        self._write(key, partial(write_all, value=value), partial(file_locks.place, check) if self._locking else os.replace)
 
-    def _write(self, key: str, value: Buffer, place: Callable[[str, str], None]) -> None:
-        """Write ``value`` to a temporary file, and have ``place`` give it the name of the key."""
+    def copy_from(self, source: LocalStore, key: str, to: str) -> bool:
+        """Copy what ``source`` has at ``key`` to the key ``to`` here, in next to no memory; whether there was something."""
+        path = source._path(key)
+        try:
+            descriptor = os.open(path, READ)
+            try:
+                if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+                    return False
+                self._write(to, partial(copy_all, descriptor), partial(file_locks.place, None) if self._locking else os.replace)
+            finally:
+                os.close(descriptor)
+        except (OSError, UnicodeEncodeError) as error:
+            source._check_absent(key, error)
+            return False
+        return True
+
+    def _write(self, key: str, write: Callable[[int], None], place: Callable[[str, str], None]) -> None:
+        """Have ``write`` fill a temporary file, and ``place`` give it the name of the key."""
         path = self._path(key)
         folder = os.path.dirname(path)
         with reported("write", key):
             for _ in range(_ATTEMPTS):
                 try:
-                    return self._replace(path, folder, value, place)
+                    return self._replace(path, folder, write, place)
                 except FileNotFoundError:
                     # The first value below this folder, or somebody erased the folder while the value was written.
                     with suppress(FileNotFoundError):
@@ -333,13 +353,13 @@ class LocalStore(ThreadedStore, ConditionalStore, LockingStore):
             raise StoreError(f"{key!r} is not a key: names that begin with {TEMPORARY!r} are temporary files", key=key)
         return self._prefix + key
 
-    def _replace(self, path: str, folder: str, value: Buffer, place: Callable[[str, str], None]) -> None:
+    def _replace(self, path: str, folder: str, write: Callable[[int], None], place: Callable[[str, str], None]) -> None:
         # In the same folder, for a file can only take the place of another within one file system.
         temporary = f"{folder}/{TEMPORARY}{os.urandom(8).hex()}"
         descriptor = os.open(temporary, CREATE, 0o666)
         try:
             try:
-                write_all(descriptor, value)
+                write(descriptor)
                 if self._durability != "none":
                     os.fsync(descriptor)
             finally:
@@ -364,18 +384,6 @@ class LocalStore(ThreadedStore, ConditionalStore, LockingStore):
     def _list_folder(self, prefix: str) -> Listing:
         with reported("list", check_prefix(prefix)):
             return listing_of(self._prefix, prefix)
-
-
-def _place(check: Check | None, temporary: str, path: str) -> None:
-    """Give ``temporary`` the name ``path``, if ``check`` has nothing against what is there, while nobody else does."""
-    while True:
-        with file_locks.held(path) as descriptor:
-            if check is not None:
-                check(descriptor)
-            if descriptor is not None:
-                return os.replace(temporary, path)
-        if file_locks.create(temporary, path):
-            return None
 
 
 def _check_version(key: str, version: Version | None, descriptor: int | None) -> None:

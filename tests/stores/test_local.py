@@ -17,7 +17,7 @@ import pytest
 
 import azarr
 from azarr.errors import StoreError, TransientStoreError
-from azarr.stores import BlockingStore, LocalStore, Store
+from azarr.stores import BlockingStore, LocalStore, Store, file_locks
 from azarr.testing import StoreSuite
 from azarr.types import ByteRange, Listing, Suffix
 
@@ -542,6 +542,40 @@ async def test_no_descriptor_is_leaked(store, monkeypatch):
             with pytest.raises(StoreError):
                 store.set_blocking("a/k", b"z")
     assert count() == before
+
+
+@pytest.mark.parametrize("shares", ["all", "some", "nothing", "no such call"])
+@pytest.mark.parametrize("locking", [True, False])
+def test_copies_whole_files(tmp_path, monkeypatch, shares, locking):
+    """Whatever the system does of it by itself."""
+    share, values = getattr(os, "copy_file_range", None), {"a/k": bytes(range(256)) * 1000, "empty": b""}
+
+    def some(source, target, _):
+        if shares == "nothing" or os.lseek(source, 0, os.SEEK_CUR):
+            raise OSError(errno.EXDEV, "not between these")
+        return share(source, target, 1000)
+
+    if shares == "no such call":
+        monkeypatch.delattr(os, "copy_file_range", raising=False)
+    elif shares != "all":
+        if share is None:
+            pytest.skip("needs a system that copies files by itself, such as Linux")
+        monkeypatch.setattr(os, "copy_file_range", some)
+    locking = locking and file_locks.AVAILABLE
+    source, target = (LocalStore(tmp_path / name, durability="none", locking=locking) for name in ("source", "target"))
+    target.set_blocking("new/empty", b"old")
+    for key, value in values.items():
+        source.set_blocking(key, value)
+        assert target.copy_from(source, key, f"new/{key}")
+        assert target.get_blocking(f"new/{key}") == value
+    assert not target.copy_from(source, "missing", "new/missing")
+    assert not target.copy_from(source, "a", "new/missing")
+    assert target.get_blocking("new/missing") is None
+    with pytest.raises(StoreError, match="not a key"):
+        target.copy_from(source, "../x", "x")
+    with pytest.raises(StoreError, match="cannot write"):
+        target.copy_from(source, "a/k", "new/a/k/below")
+    assert sorted(os.listdir(tmp_path / "target/new")) == ["a", "empty"]
 
 
 async def test_listing_5000_keys_never_works_in_the_loop(tmp_path, monkeypatch):
