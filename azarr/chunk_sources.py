@@ -26,7 +26,7 @@ from azarr.errors import CodecError, WorkerError
 from azarr.observing import Observer, observed_copy
 from azarr.projections import AnyPlan, AnyRun, Projection, plan_of
 from azarr.selection import AnySelection
-from azarr.stores.base import BlockingStore, ReadableStore, at_hand
+from azarr.stores.base import BlockingStore, ListableStore, ReadableStore, at_hand
 from azarr.telemetry import Telemetry
 from azarr.types import Array, Buffer, Coords
 
@@ -129,11 +129,11 @@ class ChunkSource(Protocol):
         """A unit with ``pieces`` put in, one after the other; ``None`` where nothing but fill value is left of it."""
 
 
-async def stored_units(source: ChunkSource) -> AsyncIterator[Coords]:
-    """The units that are stored, as a listing of the store has them."""
+async def stored_units(source: ChunkSource, store: ListableStore | None = None) -> AsyncIterator[Coords]:
+    """The units that are stored, as a listing of ``store`` has them, by default of the source's; units outside of the array, too."""
     start = source.key_prefix
     ndim = len(source.chunks_per_unit)
-    async for key in source.store.list_prefix(start):
+    async for key in (source.store if store is None else store).list_prefix(start):
         unit = source.keys.decode(key[len(start) :], ndim)
         if unit is not None:
             yield unit

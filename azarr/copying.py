@@ -20,6 +20,7 @@ from azarr.array import AsyncArray
 from azarr.catalog import WriteThrough
 from azarr.chunk_keys import SeparatedKeys
 from azarr.chunk_lengths import ChunkLengths, place_of, start_of
+from azarr.chunk_sources import stored_units
 from azarr.creation import array_metadata
 from azarr.crew import Crew
 from azarr.documents import Metadata, expect_store, hold
@@ -206,22 +207,20 @@ async def copy_chunks(source: AsyncArray, target: AsyncArray, report: Report) ->
     grid, itemsize = target.metadata.chunk_grid, target.dtype.itemsize
     limit = target.engine.window(math.prod(grid.chunk_shape) * element_nbytes(target.dtype))
     here, there = source.engine.observed(source.store, source.path), target.engine.observed(target.store, target.path)
-    async for batch in stored_units(source, here):
+    async for batch in units_of(source, here):
         pairs = [(source.source.key(coords), target.source.key(coords)) for coords in batch]
         await copy_values(here, there, pairs, target.engine, limit)
         report.add(sum(itemsize * math.prod(part.stop - part.start for part in grid.region(coords)) for coords in batch))
 
 
-async def stored_units(array: AsyncArray, store: ReadableStore) -> AsyncIterator[list[Coords]]:
+async def units_of(array: AsyncArray, store: ReadableStore) -> AsyncIterator[list[Coords]]:
     """Where the units of ``array`` are that ``store`` has, some at a time; where it cannot be listed, all that there may be."""
     counts = array.metadata.chunk_grid.grid_shape
     if isinstance(store, ListableStore):
-        prefix, encoding = prefix_of(array.path), array.metadata.chunk_key_encoding
         batch: list[Coords] = []
-        async for key in store.list_prefix(prefix):
-            coords = encoding.decode(key[len(prefix) :], array.ndim)
-            if coords is not None and all(index < count for index, count in zip(coords, counts, strict=True)):
-                batch.append(coords)
+        async for unit in stored_units(array.source, store):
+            if all(index < count for index, count in zip(unit, counts, strict=True)):
+                batch.append(unit)
             if len(batch) == KEYS:
                 yield batch
                 batch = []
