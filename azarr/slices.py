@@ -216,6 +216,7 @@ def stream_slices(
         sizes.target,
         engine if detailed or not missing else None,
         options.get("concurrency"),
+        counts,
     )
     heaviest = max(sizes.target.least, sizes.longest * sizes.target.plane_nbytes)
     ordered = options.get("ordered", True)
@@ -301,6 +302,7 @@ class Reader:
     target: Target
     engine: Engine | None
     concurrency: int | None
+    counts: Counts
 
     async def read(self, positions: Positions) -> list[Block]:
         """The block of these planes with its data; row by row where something is wrong with it."""
@@ -335,6 +337,7 @@ class Reader:
                 part = chunk.region[self.target.axis]
                 mine = positions[part if isinstance(part, slice) else np.sort(part, axis=None)]
                 shares.append(Share(mine, chunk.coords, cast("ChunkInfo", chunk.info)))
+        self.counts.retries += chunks.stats.retries
         return Block(positions, data, shares)
 
 

@@ -589,8 +589,9 @@ async def test_streams_count_what_is_made_again(store, server, faults):
         async for _ in chunks:
             pass
     assert chunks.stats.retries == faults
-    server.faults = ["before"] * faults
-    async with array.stream_slices(thickness=2, concurrency=1) as slices:
-        async for _ in slices:
-            await array.store.get("other")
-    assert slices.stats.retries == faults
+    for options in ({}, {"metadata": True}):
+        server.faults = ["before"] * faults
+        async with array.stream_slices(thickness=2, concurrency=1, **options) as slices:
+            async for _ in slices:
+                await array.store.get("other")
+        assert slices.stats.retries == faults
