@@ -1,31 +1,27 @@
-"""Codecs on the loop, in threads and in processes: throughput of whole reads and writes, and how long the event loop stands still meanwhile.
+"""Codecs on the loop, in threads and in processes: throughput of whole reads and writes, and how long the event loop is kept from other work.
 
-``python bench/executors.py [--rounds 3] [--nbytes 67108864] [--sizes "1 MiB"] [--out results.json] -- [codec ...]``
-
-Each round runs every executor once, one after the other, and the best round of each counts, as others may use the machine. CPU is that of this
-process and of its workers together.
+In memory, with as many workers as there are processors. ``plain Python`` is a filter that holds the interpreter lock, and zstd behind it.
 """
 
-import argparse
-import asyncio
-import json
-import sys
-import time
+from __future__ import annotations
+
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
-import psutil
 
 import azarr
 from azarr import codecs
+from bench.arrays import CUBES, check, filled, weather
+from bench.suite import measured
 
-PERIOD = 0.001
+EXECUTORS = ("inline", "threads", "processes", "auto")
 
 
 @dataclass(frozen=True)
 class Scramble(codecs.BytesToBytesCodec):
-    """A filter in plain Python, a few tens of nanoseconds a byte, that holds the interpreter lock."""
+    """A filter in plain Python: some tens of nanoseconds a byte."""
 
     name: ClassVar[str] = "bench.scramble"
     releases_gil = False
@@ -46,124 +42,48 @@ class Scramble(codecs.BytesToBytesCodec):
 
 CODECS = {
     "zstd": [codecs.Zstd(level=3)],
-    "blosc": [codecs.Blosc("lz4", 5, "shuffle")],
-    "pure": [Scramble(), codecs.Zstd(level=1)],
+    "blosc, lz4": [codecs.Blosc("lz4", 5, "shuffle")],
+    "plain Python": [Scramble(), codecs.Zstd(level=1)],
 }
-CHUNKS = {"64 KiB": 2**16, "1 MiB": 2**20, "4 MiB": 2**22}
-EXECUTORS = ["inline", "threads", "processes", "auto"]
 
 
-class Stalls:
-    """How much later than asked for the loop comes back, sampled every millisecond."""
-
-    async def __aenter__(self):
-        self.late = []
-        self._task = asyncio.create_task(self._watch())
-        await asyncio.sleep(0)
-        return self
-
-    async def _watch(self):
-        while True:
-            begun = time.perf_counter()
-            await asyncio.sleep(PERIOD)
-            self.late.append(time.perf_counter() - begun - PERIOD)
-
-    async def __aexit__(self, *_):
-        await asyncio.sleep(0)
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
-
-    def summary(self):
-        late = sorted(self.late) or [0.0]
-        return {"max_ms": 1000 * late[-1], "p99_ms": 1000 * late[int(0.99 * (len(late) - 1))]}
-
-
-def cpu_seconds():
-    """What this process and its children have used."""
-    processes = [psutil.Process(), *psutil.Process().children()]
-    return sum(sum(process.cpu_times()[:2]) for process in processes)
-
-
-def values(nbytes):
-    """Numbers that compress as measurements do, about three to one."""
-    rng = np.random.default_rng(0)
-    return (rng.standard_normal(nbytes // 4).cumsum() * 4).round().astype("f4")
-
-
-async def measured(array, data, out):
-    result = {}
-    for name, operation in (("write", lambda: array.write(data)), ("read", lambda: array.read(out=out))):
-        async with Stalls() as stalls:
-            cpu, begun = cpu_seconds(), time.perf_counter()
-            await operation()
-            seconds, cpu = time.perf_counter() - begun, cpu_seconds() - cpu
-        mebibytes = data.nbytes / 2**20
-        result[name] = {"MiB_s": mebibytes / seconds, "cpu_ms_per_MiB": 1000 * cpu / mebibytes, **stalls.summary()}
-    assert (out == data).all()
-    return result
-
-
-async def run(names, sizes, rounds, nbytes, workers):
-    results = []
-    azarr.register_codec(Scramble)
-    for name in names:
-        for size in sizes:
-            chunk_nbytes = CHUNKS[size]
-            # plain Python takes long: fewer chunks of it
-            data = values(max(4 * chunk_nbytes, nbytes // 8 if name == "pure" else nbytes))
-            out = np.empty_like(data)
-            prepared = []
-            for executor in EXECUTORS:
-                engine = azarr.Engine(executor=executor, workers=workers)
-                options = {"chunks": (chunk_nbytes // 4,), "compressors": CODECS[name], "engine": engine}
-                array = await azarr.create_array(azarr.MemoryStore(), "a", shape=data.shape, dtype=data.dtype, **options)
-                await measured(array, data, out)  # starts what has to be started
-                prepared.append((executor, engine, array))
-            runs = {executor: [] for executor in EXECUTORS}
-            for _ in range(rounds):
-                for executor, _, array in prepared:
-                    runs[executor].append(await measured(array, data, out))
-            for _, engine, _ in prepared:
-                await engine.aclose()
-            results += report(name, size, runs)
-    return results
-
-
-def best(samples, operation):
-    """The highest throughput, and the least of everything else."""
-    return {key: (max if key == "MiB_s" else min)(sample[operation][key] for sample in samples) for key in samples[0][operation]}
-
-
-def report(name, size, runs):
-    rows = []
-    for operation in ("write", "read"):
-        for executor, samples in runs.items():
-            row = best(samples, operation)
-            row["of_threads"] = row["MiB_s"] / best(runs["threads"], operation)["MiB_s"]
-            row["of_inline"] = row["MiB_s"] / best(runs["inline"], operation)["MiB_s"]
-            rows.append({"codec": name, "chunk": size, "operation": operation, "executor": executor, **row})
-            print(
-                f"{name:6} {size:7} {operation:5} {executor:10} {row['MiB_s']:8.0f} MiB/s  {row['of_threads']:5.2f} of threads {row['of_inline']:5.2f} of inline"
-                f"  {row['cpu_ms_per_MiB']:6.2f} ms CPU/MiB  stalls: p99 {row['p99_ms']:6.1f} ms, max {row['max_ms']:6.1f} ms",
-                flush=True,
+async def run(bench) -> None:
+    with azarr.register_codec(Scramble):
+        for codec in CODECS:
+            # plain Python takes so long for a byte that less will do
+            shape = (
+                bench.pick((64, 512, 512), (64, 256, 256), (16, 32, 32))
+                if codec == "plain Python"
+                else bench.pick((256, 512, 512), (128, 256, 256), (16, 32, 32))
             )
-    return rows
+            for kib in bench.pick((64, 1024, 16384), (64, 1024), (16,)):
+                await compare(bench, codec, weather(shape), kib)
 
 
-def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("codecs", nargs="*", default=list(CODECS))
-    parser.add_argument("--sizes", nargs="*", choices=list(CHUNKS), help="chunk sizes; all by default")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--nbytes", type=int, default=2**26)
-    parser.add_argument("--workers", type=int, default=None)
-    parser.add_argument("--out")
-    options = parser.parse_args()
-    results = asyncio.run(run(options.codecs, options.sizes or CHUNKS, options.rounds, options.nbytes, options.workers))
-    if options.out:
-        with open(options.out, "w") as file:
-            json.dump({"python": sys.version, "results": results}, file, indent=1)
+async def compare(bench, codec: str, data: np.ndarray, kib: int) -> None:
+    """All executors in turns."""
+    engines, cases = [], []
+    out = np.empty_like(data)
+    for executor in EXECUTORS:
+        engines.append(azarr.Engine(executor=executor))
+        array = await filled(azarr.MemoryStore(), data, chunks=CUBES[kib], compressors=CODECS[codec], engine=engines[-1])
+        for task in ("read", "write"):
+            case = {"task": task, "codec": codec, "chunk KiB": kib, "executor": executor}
+            cases.append((case, partial(figures, array, task, data, out)))
+    await bench.compare(cases)
+    for engine in engines:
+        await engine.aclose()
 
 
-if __name__ == "__main__":
-    main()
+async def figures(array: azarr.AsyncArray, task: str, data: np.ndarray, out: np.ndarray) -> dict[str, float]:
+    """Throughput, and in a run of its own the stalls."""
+    work = partial(array.read, out=out) if task == "read" else partial(array.write, data)
+    out[...] = 0
+    async with measured() as meter:
+        await work()
+    async with measured(heartbeat=True) as stalls:
+        await work()
+    if task == "read":
+        check(out, data)
+    throughput = data.nbytes / 2**20 / meter.seconds
+    return {"MiB/s": throughput, "p99 stall ms": stalls.p99_stall * 1000, "longest stall ms": stalls.longest_stall * 1000}
