@@ -60,7 +60,10 @@ class Mailbox:
 
 
 class CodecExecutor(Protocol):
-    """Runs jobs somewhere. ``function`` and ``args`` describe the job, so that an executor may also carry it to another process."""
+    """Runs jobs somewhere.
+
+    One that has codecs work elsewhere than its jobs has a method ``pipeline``, too: of a ``CodecPipeline``, one that does the same there.
+    """
 
     workers: int
     """How many jobs run at once; 0 where they run on the loop itself."""

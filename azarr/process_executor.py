@@ -76,6 +76,11 @@ class ProcessExecutor(ThreadExecutor):
         copied = len(pipeline.codecs) == 1 and isinstance(pipeline.codecs[0], Bytes)
         return not (spec.variable or spec.nbytes < least or copied)
 
+    def __del__(self) -> None:
+        # Nobody can ask for more, so the threads and their processes may end; a forked copy has none, and no lock that is sure to open.
+        if getattr(self, "_process", None) == os.getpid():
+            self.close()
+
     def _moved(self, pipeline: CodecPipeline) -> CodecPipeline:
         try:
             pickled = pickle.dumps(pipeline)

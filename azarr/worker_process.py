@@ -181,6 +181,8 @@ class Link:
 
 def start(memory: Sequence[int]) -> Link:
     """A new process that sees the memory behind these descriptors; it begins with the search path of this one."""
+    if getattr(sys, "frozen", False):
+        raise PipelineRefusedError from WorkerError("a worker process needs a Python interpreter, which a frozen program does not have")
     connection, theirs = socket.socketpair()
     inherited = (theirs.fileno(), *memory)
     boot = BOOT.format(path=[str(each) for each in sys.path], inherited=inherited, main=main_file())

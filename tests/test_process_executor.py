@@ -358,6 +358,19 @@ def test_starting_and_stopping_leaves_nothing():
     assert (psutil.Process().num_fds(), names_in_shm(), children(), threading.active_count()) == before
 
 
+def test_an_executor_that_nobody_has_any_more_ends():
+    async def main():
+        array = await filled(Engine(executor=ProcessExecutor(1)))
+        assert (await array == DATA).all()
+
+    before, threads = children(), set(threading.enumerate())
+    asyncio.run(main())
+    gc.collect()
+    for thread in set(threading.enumerate()) - threads:
+        thread.join(PATIENCE)
+    assert children() == before
+
+
 async def test_loops_in_several_threads_share_the_processes(shared_executor):
     def use():
         async def main():

@@ -188,6 +188,13 @@ def test_an_interpreter_that_is_not_there_is_an_error(worker, monkeypatch):
     assert "/no/such/python" in str(caught.value.__cause__)
 
 
+def test_a_frozen_program_has_no_interpreter(worker, monkeypatch):
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    with pytest.raises(PipelineRefusedError) as caught:
+        Known().decoded_by(worker)
+    assert "frozen" in str(caught.value.__cause__)
+
+
 def test_one_that_never_gets_ready_is_given_up(worker, monkeypatch):
     monkeypatch.setattr(module, "BOOT", "import time; time.sleep(1000)  # {path} {inherited} {main}")
     monkeypatch.setattr(module, "START_SECONDS", 0.05)
