@@ -24,7 +24,7 @@ from azarr import (
     StreamError,
     StreamTimeoutError,
     ThreadExecutor,
-    window,
+    runners,
 )
 from azarr.stores.base import Stamped
 
@@ -549,7 +549,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch):
     clock = Clock()
-    monkeypatch.setattr(window, "time", clock)
+    monkeypatch.setattr(runners, "time", clock)
     return clock
 
 
