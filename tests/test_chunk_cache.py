@@ -26,6 +26,10 @@ CHUNK = 4 * 4 * 4
 class Gated(LatencyStore):
     """A store that is awaited and answers ``get`` when its gate is open; ``began`` says for which keys it has been asked."""
 
+    @classmethod
+    def _lacking(cls, *_):
+        return frozenset()
+
     def __init__(self, store=None) -> None:
         super().__init__(store if store is not None else MemoryStore(), 0.0)
         self.gate = asyncio.Event()

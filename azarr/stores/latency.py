@@ -4,66 +4,46 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Hashable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
-from azarr.stores.base import (
-    ConditionalStore,
-    LockingStore,
-    Request,
-    Stamped,
-    StampingStore,
-    Store,
-    Version,
-    Versioned,
-    as_conditional,
-    as_locking,
-    stamped,
-)
+from azarr.stores.base import Request, Stamped, Version, Versioned, stamped
+from azarr.stores.wrapping import BLOCKING, Wrapping
 from azarr.types import Buffer, Listing
 
 
-class LatencyStore(Store, ConditionalStore, StampingStore, LockingStore):
+class LatencyStore(Wrapping):
     """``store``, but every request waits ``seconds`` first, and up to ``jitter`` seconds more.
 
     It stands in for networked stores in tests and measurements, so it has no blocking face even where ``store`` has one. A whole
-    listing is one request. With ``seed`` the waiting times are the same in every run.
+    listing is one request, and a lock is none: whoever waits for others would count as in flight for all that time. With ``seed`` the
+    waiting times are the same in every run.
 
     ``requests`` counts the requests so far, ``in_flight`` those under way, ``max_in_flight`` the most that ever were.
     """
 
-    def __init__(self, store: Store, seconds: float, *, jitter: float = 0.0, seed: int | None = None) -> None:
+    lacks = BLOCKING
+
+    def __init__(self, store: Any, seconds: float, *, jitter: float = 0.0, seed: int | None = None) -> None:
         if seconds < 0 or jitter < 0:
             raise ValueError(f"seconds and jitter must not be negative, not {seconds} and {jitter}")
+        super().__init__(store)
         self.requests = 0
         self.in_flight = 0
         self.max_in_flight = 0
-        self._store = store
-        self._capable: Any = store
-        self._seconds = seconds
-        self._jitter = jitter
+        self._seconds, self._jitter, self._seed = seconds, jitter, seed
         self._random = random.Random(seed)  # noqa: S311 - waiting times are no secret
+
+    def _options(self) -> dict[str, Any]:
+        return {"seconds": self._seconds, "jitter": self._jitter, "seed": self._seed}
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._store!r}, {self._seconds}, jitter={self._jitter})"
 
-    @property
-    def identity(self) -> Hashable:
-        """That of the store around which this one is, for the data are the same."""
-        return getattr(self._store, "identity", ("object", id(self._store)))
-
-    @property
-    def conditional(self) -> bool:
-        return as_conditional(self._store) is not None
-
-    @property
-    def locking(self) -> bool:
-        return as_locking(self._store) is not None
-
     async def get(self, key: str, byte_range: Request = None) -> Buffer | None:
         async with self._request():
-            return await self._store.get(key, byte_range)
+            return await super().get(key, byte_range)
 
     async def get_stamped(self, key: str, byte_range: Request = None) -> Stamped:
         async with self._request():
@@ -71,44 +51,38 @@ class LatencyStore(Store, ConditionalStore, StampingStore, LockingStore):
 
     async def set(self, key: str, value: Buffer) -> None:
         async with self._request():
-            await self._store.set(key, value)
+            await super().set(key, value)
 
     async def erase(self, key: str) -> None:
         async with self._request():
-            await self._store.erase(key)
+            await super().erase(key)
 
     async def get_versioned(self, key: str, byte_range: Request = None) -> Versioned:
         async with self._request():
-            found: Versioned = await self._capable.get_versioned(key, byte_range)
-            return found
+            return await super().get_versioned(key, byte_range)
 
     async def set_if(self, key: str, value: Buffer, version: Version | None) -> None:
         async with self._request():
-            await self._capable.set_if(key, value, version)
+            await super().set_if(key, value, version)
 
     async def erase_if(self, key: str, version: Version) -> None:
         async with self._request():
-            await self._capable.erase_if(key, version)
-
-    def lock(self, prefix: str) -> AbstractAsyncContextManager[None]:
-        # not a request: whoever waits for others would count as in flight for all that time
-        lock: AbstractAsyncContextManager[None] = self._capable.lock(prefix)
-        return lock
+            await super().erase_if(key, version)
 
     async def erase_prefix(self, prefix: str) -> None:
         async with self._request():
-            await self._store.erase_prefix(prefix)
+            await super().erase_prefix(prefix)
 
     async def list_prefix(self, prefix: str = "") -> AsyncIterator[str]:
         # Collected first: a request that stayed open while the consumer works would count as in flight for all that time.
         async with self._request():
-            keys = [key async for key in self._store.list_prefix(prefix)]
+            keys = [key async for key in super().list_prefix(prefix)]
         for key in keys:
             yield key
 
     async def list_dir(self, prefix: str = "") -> Listing:
         async with self._request():
-            return await self._store.list_dir(prefix)
+            return await super().list_dir(prefix)
 
     @asynccontextmanager
     async def _request(self) -> AsyncIterator[None]:

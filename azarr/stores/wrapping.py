@@ -49,7 +49,7 @@ class Wrapping:
     _store: Any
 
     def __new__(cls, *args: Any, **options: Any) -> Self:
-        plain: Any = cls._shape_of or cls
+        plain: Any = plain_of(cls)
         lacking = frozenset(name for name in plain.lacks | cls._lacking(*args, **options) if hasattr(plain, name))
         return cast("Self", object.__new__(shaped(plain, lacking)))
 
@@ -69,7 +69,7 @@ class Wrapping:
         return f"{type(self).__name__}({self._store!r}{options})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return remade, (self._shape_of or type(self), self._store, self._options())
+        return remade, (plain_of(type(self)), self._store, self._options())
 
     def _wrapped(self) -> tuple[Any, ...]:
         """The stores around which this one is."""
@@ -204,6 +204,11 @@ async def left(keys: AsyncIterator[str]) -> AsyncIterator[AsyncIterator[str]]:
     finally:
         if hasattr(keys, "aclose"):
             await keys.aclose()
+
+
+def plain_of(shape: type[Wrapping]) -> type[Wrapping]:
+    """The class that ``shape`` was made of by ``shaped``; a class that somebody derives from one of those is its own."""
+    return vars(shape).get("_shape_of") or shape
 
 
 @functools.cache

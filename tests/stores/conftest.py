@@ -19,6 +19,10 @@ from azarr.stores.memory import MemoryStore
 class _GatedStore(LatencyStore):
     """A store in memory whose ``get`` finds out at once, and answers when ``opened`` is set."""
 
+    @classmethod
+    def _lacking(cls, *_):
+        return frozenset()
+
     def __init__(self, values=None) -> None:
         super().__init__(MemoryStore(values), 0.0)
         self.asked, self.cancelled, self.opened = [], 0, asyncio.Event()

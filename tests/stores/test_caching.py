@@ -57,6 +57,10 @@ class Tagged(LatencyStore):
 
     conditional, versioned = False, True
 
+    @classmethod
+    def _lacking(cls, *_):
+        return frozenset()
+
     def __init__(self, values=None):
         super().__init__(MemoryStore(values), 0.0)
         self.asked = []

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 
 import pytest
 
 from azarr.errors import StoreError
-from azarr.stores import BlockingStore, LatencyStore, LocalStore, MemoryStore, Store
+from azarr.stores import BlockingStore, LatencyStore, LocalStore, MemoryStore, ReadOnlyStore, Store, WritableStore, ZipStore
 from azarr.testing import StoreSuite
 
 
@@ -89,3 +90,15 @@ def test_identity_is_that_of_the_data(tmp_path):
     assert LatencyStore(memory, 0).identity == memory.identity
     assert LatencyStore(LatencyStore(local, 0), 0).identity == local.identity
     assert repr(LatencyStore(memory, 0.1)) == "LatencyStore(<MemoryStore 0 keys>, 0.1, jitter=0.0)"
+
+
+def test_can_what_the_store_around_which_it_is_can():
+    assert not isinstance(LatencyStore(ReadOnlyStore(MemoryStore()), 0), WritableStore)
+    copy = pickle.loads(pickle.dumps(LatencyStore(MemoryStore({"a": b"1"}), 0.1, jitter=0.2, seed=3)))
+    assert repr(copy) == "LatencyStore(<MemoryStore 1 key>, 0.1, jitter=0.2)"
+
+
+async def test_is_closed_with_its_store(tmp_path):
+    async with LatencyStore(ZipStore(tmp_path / "x.zip", mode="w"), 0) as store:
+        await store.set("a", b"1")
+    assert ZipStore(tmp_path / "x.zip").get_blocking("a") == b"1"

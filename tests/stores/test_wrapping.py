@@ -170,3 +170,13 @@ async def test_an_archive_that_is_left_by_an_error_stays_as_it_was(tmp_path):
                     raise error
     async with ZipStore(tmp_path / "x.zip") as store:
         assert await read(store, "p/a") == b"None"
+
+
+def test_a_class_may_derive_from_that_of_an_object():
+    class Derived(type(LatencyStore(MemoryStore(), 0))):
+        pass
+
+    store = Derived(MemoryStore(), 0.5)
+    assert type(store).__name__ == "Derived"
+    assert repr(store) == "Derived(<MemoryStore 0 keys>, 0.5, jitter=0.0)"
+    assert not isinstance(store, LockingStore)
