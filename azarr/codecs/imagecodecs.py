@@ -24,11 +24,14 @@ from azarr.types import JSON, Array, Buffer, ChunkSpec
 PREFIX: Final = "imagecodecs_"
 
 _IMAGES: Final = (
-    "apng", "avif", "bmp", "ccittfax3", "ccittfax4", "ccittrle", "dds", "dicomrle", "eer", "gif", "heif", "htj2k", "jetraw", "jpeg",
+    "apng", "avif", "bmp", "ccittfax3", "ccittfax4", "ccittrle", "dds", "dicomrle", "eer", "gif", "heif", "jetraw", "jpeg",
     "jpeg2k", "jpegls", "jpegxl", "jpegxr", "jpegxs", "lerc", "ljpeg", "png", "qoi", "rgbe", "sperr", "spng", "sz3", "tiff", "ultrahdr",
     "webp", "zfp",
 )  # fmt: skip
-"""What makes arrays of bytes and knows their shape: by what the bytes say, or by their configuration."""
+"""What makes arrays of bytes and knows their shape: by what the bytes say, or by their configuration.
+
+``htj2k`` is not there, because damaged bytes bring its library, and with it the process, down.
+"""
 
 _PREDICTORS: Final = ("byteshuffle", "delta", "floatpred")
 """What makes as many bytes of an array, of a shape in their configuration; they stand before a compressor."""

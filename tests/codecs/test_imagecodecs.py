@@ -27,7 +27,7 @@ NUMBERS = np.linspace(0, 1, 400, dtype="f4").reshape(20, 20)
 PREDICTED = {"shape": [20, 20], "axis": -1}
 
 EXACT = {
-    "apng": GREY, "bmp": BYTES, "gif": BYTES, "htj2k": GREY, "jpeg2k": GREY, "jpegls": GREY, "jpegxl": GREY, "lerc": NUMBERS, "ljpeg": GREY,
+    "apng": GREY, "bmp": BYTES, "gif": BYTES, "jpeg2k": GREY, "jpegls": GREY, "jpegxl": GREY, "lerc": NUMBERS, "ljpeg": GREY,
     "png": GREY, "qoi": COLOURS, "spng": BYTES, "tiff": NUMBERS, "webp": COLOURS, "zfp": NUMBERS, "byteshuffle": GREY, "delta": GREY,
     "floatpred": NUMBERS, "blosc": GREY, "blosc2": GREY, "brotli": GREY, "bitorder": GREY, "bitshuffle": GREY, "bz2": GREY, "deflate": GREY,
     "lz4": GREY, "lz4f": GREY, "lz4h5": GREY, "lzf": GREY, "lzfse": GREY, "lzham": GREY, "lzma": GREY, "lzw": GREY, "packbits": GREY,
