@@ -10,7 +10,7 @@ from itertools import count
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from azarr import codecs
@@ -73,6 +73,7 @@ def same(left, right):
 )
 def test_it_does_what_the_plain_one_does(name, dtype, shape, seed, in_scratch):
     spec = spec_of(shape, dtype)
+    assume("shuffle" not in name or spec.nbytes % 4 == 0)
     filters = [codec.bind(spec) if not isinstance(codec, codecs.Transpose) or len(shape) > 1 else None for codec in PIPELINES[name]]
     plain = CodecPipeline([codec for codec in filters if codec is not None], spec)
     moved = placed(plain)
