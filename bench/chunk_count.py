@@ -17,7 +17,7 @@ TASKS = ("read", "write", "stream", "write_stream")
 def run(bench) -> None:
     for task in bench.pick(TASKS, TASKS[:3], TASKS):
         for count in bench.pick((100, 1000, 10_000, 100_000, 1_000_000), (100, 1000, 10_000, 100_000), (10, 100)):
-            rounds = max(1, min(50, bench.pick(100_000, 20_000, 100) // count))
+            rounds = max(1, min(50, bench.pick(100_000, 10_000, 100) // count))
             bench.add({"task": task, "chunks": count}, *bench.in_child(measure, task, count, rounds))
 
 

@@ -14,7 +14,7 @@ from bench.suite import measured
 
 
 async def run(bench) -> None:
-    data = weather(bench.pick((320, 320, 800), (160, 160, 160), (32, 32, 64)))
+    data = weather(bench.pick((320, 320, 800), (96, 96, 160), (32, 32, 64)))
     with tempfile.TemporaryDirectory() as folder:
         cases = []
         for codec, compressors in (("none", None), ("zstd", [azarr.codecs.Zstd(level=3)])):

@@ -13,7 +13,7 @@ from bench.suite import measured
 
 
 async def run(bench) -> None:
-    data = weather(bench.pick((64, 512, 1024), (64, 256, 512), (32, 64, 64)))
+    data = weather(bench.pick((64, 512, 1024), (64, 128, 512), (32, 64, 64)))
     cases = []
     with tempfile.TemporaryDirectory() as folder:
         for kib in bench.pick((64, 1024, 16384), (64, 1024), (4, 16)):
