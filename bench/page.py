@@ -87,6 +87,7 @@ PIVOTS: dict[str, tuple[str, tuple[str, ...], str | None, tuple[str, ...], dict[
     "latency": ("latency", ("task",), "concurrency", ("× ideal",), {}),
     "tasks": ("concurrency", ("tasks",), None, ("reads/s", "p99 ms"), {"task": "single chunks of 16 KiB"}),
     "workers": ("concurrency", ("workers",), None, ("MiB/s",), {"task": "whole array"}),
+    "executors": ("executors", ("task", "codec", "chunk KiB"), "executor", ("MiB/s",), {}),
     "s3 chunks": ("s3_chunks", ("reader",), None, ("seconds", "× ideal", "CPU s"), {}),
     "opening": ("opening", ("task", "what"), None, ("ms",), {}),
 }
