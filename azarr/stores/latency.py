@@ -46,6 +46,7 @@ class LatencyStore(Wrapping):
             return await super().get(key, byte_range)
 
     async def get_stamped(self, key: str, byte_range: Request = None) -> Stamped:
+        """See ``StampingStore``."""
         async with self._request():
             return await stamped(self._store, key, byte_range)
 

@@ -16,6 +16,13 @@ class Azarr(pb.Adapter):
     def open(self, path):
         return asyncio.run(self.az.open_array(path))
 
+    def open_s3(self, endpoint, bucket, key, limit):
+        options = {"endpoint_url": endpoint, "region": "us-east-1", "anonymous": True}
+        return asyncio.run(self.az.open_array(f"s3://{bucket}/{key}", storage_options=options))
+
+    def open_http(self, url, limit):
+        return asyncio.run(self.az.open_array(url))
+
     def read_all(self, h):
         return asyncio.run(h.read())
 

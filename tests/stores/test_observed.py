@@ -217,7 +217,6 @@ async def test_requests_that_fail_are_told(telemetry, recorder, faulty_store):
         ("get", "a"),
         ("get", "a"),
         ("get", "f/1"),
-        ("get", "f/0"),
         ("get", "f/1"),
         ("list_prefix", "../"),
     ]
