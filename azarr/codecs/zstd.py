@@ -150,7 +150,9 @@ class Zstd(BytesToBytesCodec):
     def decode_joined_into(self, data: Buffer, sizes: Sequence[int], out: memoryview) -> bool:
         # A frame that says its size decodes to that or fails. So if all have their shares, and what is left over is nothing, no value
         # has given anything to another one.
-        view, share, position = memoryview(data), len(out) // max(1, len(sizes)), 0
+        if not sizes:
+            return not out
+        view, share, position = memoryview(data), len(out) // len(sizes), 0
         try:
             for size in sizes:
                 if frame_content_size(view[position : position + HEADER_NBYTES]) != share:
