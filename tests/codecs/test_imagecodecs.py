@@ -128,7 +128,7 @@ def test_a_codec_that_the_package_lacks_or_a_setting_that_it_does_not_take_is_na
     unavailable = [format_ for format_ in ("heif", "jetraw", "jpegxs") if not getattr(imagecodecs, format_.upper()).available]
     for format_ in unavailable:
         options = {"shape": [20, 20], "identifier": ""} if format_ == "jetraw" else {}
-        with pytest.raises(CodecError, match=f"imagecodecs.{format_.upper()} not available"):
+        with pytest.raises(CodecError, match=f"imagecodecs_{format_}: .*(not available|has no attribute)"):
             pipeline_of(format_, spec_of(GREY), **options).decode(b"1")
 
 
