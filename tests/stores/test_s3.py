@@ -9,6 +9,7 @@ import logging
 import pickle
 from contextlib import asynccontextmanager
 from email.utils import formatdate
+from threading import Lock, Thread
 from time import time
 from typing import NamedTuple
 from urllib.request import Request, urlopen
@@ -836,13 +837,25 @@ async def test_a_server_that_does_not_answer():
 
 @pytest.fixture(scope="module")
 def moto():
-    server = pytest.importorskip("moto.server", reason="needs moto: pip install 'moto[s3]' flask flask-cors")
+    moto = pytest.importorskip("moto.server", reason="needs moto: pip install 'moto[s3]' flask flask-cors")
+    from werkzeug.serving import make_server
+
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    running = server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    running.start()
-    host, port = running.get_host_and_port()
-    yield f"http://{host}:{port}"
-    running.stop()
+    app = moto.DomainDispatcherApplication(moto.create_backend_app)
+    turn = Lock()
+
+    def one_at_a_time(environ, start_response):
+        """moto looks at the condition of a write and carries it out in two steps, and reads values that it frees."""
+        with turn:
+            return app(environ, start_response)
+
+    server = make_server("127.0.0.1", 0, one_at_a_time, threaded=True, request_handler=moto.MotoRequestHandler)
+    serving = Thread(target=server.serve_forever)
+    serving.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    serving.join()
+    server.server_close()
 
 
 @pytest.fixture
