@@ -10,7 +10,7 @@ import pytest
 
 from bench import page, peer_figures, suite, tables
 
-SERVED = {"s3", "small_gets"}  # need real servers: tests/emulators/test_bench.py
+SERVED = {"s3", "small_gets", "throttling"}  # need real servers: tests/emulators/test_bench.py
 TOGETHER = {"read": ("read", "write"), "write": ()}  # one picture is made of both
 GROUPS = [group for name in suite.subjects() if name not in SERVED and (group := TOGETHER.get(name, (name,)))]
 
