@@ -49,7 +49,10 @@ async def turned_away(bench, name, server, make, throttle):
         throttled = store.stats.throttled - throttled
         done -= done_before
         case = {"store": name, "requests a second": RATE}
-        figures = {"% of the limit": 100 * done / (time.perf_counter() - then) / RATE, "% turned away": 100 * throttled / (done + throttled)}
+        figures = {
+            "% of the limit": 100 * done / (time.perf_counter() - then) / RATE,
+            "% turned away": 100 * throttled / (done + throttled),
+        }
         bench.add(case, figures)
 
 

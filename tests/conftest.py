@@ -19,6 +19,7 @@ from azarr import ThreadExecutor
 from azarr.errors import StoreError
 from azarr.stores.base import Request, Reserve
 from azarr.stores.latency import LatencyStore
+from azarr.stores.local import LocalStore
 from azarr.stores.memory import MemoryStore
 from azarr.types import Buffer
 
@@ -88,6 +89,14 @@ class _Elsewhere(LatencyStore):
     @property
     def locking(self):
         return False
+
+
+@pytest.fixture(params=["memory", "awaited", "local"])
+def store(request, tmp_path):
+    """An empty store of each of the ways in which stores are asked: calls that block, in memory and files, and calls that are awaited."""
+    if request.param == "local":
+        return LocalStore(tmp_path / "root", durability="none")
+    return MemoryStore() if request.param == "memory" else LatencyStore(MemoryStore(), 0.0)
 
 
 @pytest.fixture(scope="session")

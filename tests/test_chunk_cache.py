@@ -72,13 +72,6 @@ async def filled(store, engine, path="a", **options):
     return array
 
 
-@pytest.fixture(params=["memory", "local", "latency"])
-def store(request, tmp_path):
-    if request.param == "local":
-        return LocalStore(tmp_path / "store", durability="none")
-    return MemoryStore() if request.param == "memory" else LatencyStore(MemoryStore(), 0.0)
-
-
 # What it is
 
 

@@ -21,13 +21,6 @@ def zarr_format(request):
     return request.param
 
 
-@pytest.fixture(params=["memory", "awaited", "local"])
-def store(request, tmp_path):
-    if request.param == "local":
-        return azarr.LocalStore(tmp_path / "root", durability="none")
-    return azarr.MemoryStore() if request.param == "memory" else azarr.LatencyStore(azarr.MemoryStore(), 0)
-
-
 async def hierarchy(store, zarr_format, *, path=""):
     root = await azarr.create_group(store, path, zarr_format=zarr_format, attributes={"root": True})
     await root.create_array("a/x", shape=(4, 6), chunks=(2, 3), dtype="f4", attributes={"units": "K"})

@@ -8,13 +8,6 @@ from azarr.codecs import Blosc, Zlib
 from azarr.errors import MetadataError, NodeNotFoundError, StoreError
 
 
-@pytest.fixture(params=["memory", "awaited", "local"])
-def store(request, tmp_path):
-    if request.param == "local":
-        return azarr.LocalStore(tmp_path / "root", durability="none")
-    return azarr.MemoryStore() if request.param == "memory" else azarr.LatencyStore(azarr.MemoryStore(), 0)
-
-
 async def values(store):
     return {key: bytes(await store.get(key)) async for key in store.list_prefix("")}
 

@@ -71,13 +71,6 @@ def same(found, expected):
     return found.tobytes() == np.asarray(expected).astype(found.dtype).tobytes()
 
 
-@pytest.fixture(params=["memory", "local", "awaited"])
-def store(request, tmp_path):
-    if request.param == "local":
-        return azarr.LocalStore(tmp_path / "a.zarr")
-    return azarr.MemoryStore() if request.param == "memory" else azarr.LatencyStore(azarr.MemoryStore(), 0.0)
-
-
 @pytest.mark.parametrize("shards", [None, 4], ids=["plain", "sharded"])
 @pytest.mark.parametrize("zarr_format", [3, 2])
 @pytest.mark.parametrize("name", VALUES)

@@ -16,13 +16,6 @@ def zarr_format(request):
     return request.param
 
 
-@pytest.fixture(params=["memory", "awaited", "local"])
-def store(request, tmp_path):
-    if request.param == "local":
-        return azarr.LocalStore(tmp_path / "root", durability="none")
-    return azarr.MemoryStore() if request.param == "memory" else azarr.LatencyStore(azarr.MemoryStore(), 0)
-
-
 async def names(group, **options):
     return [name async for name, _ in group.members(**options)]
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import azarr
-from azarr import Engine, InlineExecutor, LatencyStore, LocalStore, MemoryStore
+from azarr import Engine, InlineExecutor, LatencyStore, MemoryStore
 from azarr.codecs.pipeline import CodecPipeline
 from azarr.errors import CodecError, StoreError
 from azarr.observing import ObservedPipeline
@@ -24,13 +24,6 @@ ENDS = ("stop", "exception")
 async def engine():
     async with Engine(workers=2) as engine:
         yield engine
-
-
-@pytest.fixture(params=["memory", "local", "latency"])
-def store(request, tmp_path):
-    if request.param == "local":
-        return LocalStore(tmp_path / "store", durability="none")
-    return MemoryStore() if request.param == "memory" else LatencyStore(MemoryStore(), 0.0)
 
 
 async def filled(store, engine, **options):

@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 import azarr
-from azarr import Engine, LatencyStore, LocalStore, MemoryStore, ProcessExecutor, ThreadExecutor, WorkerError
+from azarr import Engine, MemoryStore, ProcessExecutor, ThreadExecutor, WorkerError
 from azarr import process_executor as module
 from azarr.codecs import Zstd
 from azarr.codecs.pipeline import CodecPipeline
@@ -110,13 +110,6 @@ async def filled(engine, store=None, **options):
     )
     await array.write(DATA)
     return array
-
-
-@pytest.fixture(params=["memory", "local", "latency"])
-def store(request, tmp_path):
-    if request.param == "local":
-        return LocalStore(tmp_path / "store", durability="none")
-    return MemoryStore() if request.param == "memory" else LatencyStore(MemoryStore(), 0.0)
 
 
 @pytest.mark.parametrize("shards", [None, (16, 40)], ids=["plain", "sharded"])
