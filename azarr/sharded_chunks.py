@@ -1,7 +1,8 @@
 """Chunks inside shards (Zarr v3, "sharding-indexed"): found through the index of their shard, and read alone.
 
 Whoever reads while others write sees each chunk as it was or as it is: where the store can tell that a shard was replaced between
-its index and its chunks, both are read again.
+its index and its chunks, both are read again. Where it can tell that, an index is also remembered from one operation to the next, and the
+chunks that it leads to show whether it is still the right one: then reading one of them is one request.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import asyncio
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from azarr.chunk_grids import RegularGrid
@@ -27,12 +28,13 @@ from azarr.observing import Observer, observed_copy
 from azarr.projections import AnyRun, Projection, plan_of
 from azarr.selection import AnySelection
 from azarr.stores.base import BlockingStore, ReadableStore, Stamped, stamped
+from azarr.stores.memory import Same
 from azarr.stores.merging import merge, span_of
 from azarr.telemetry import Telemetry
 from azarr.types import Array, Buffer, ByteRange, Coords
 
 INDEXES_NBYTES = 16 * 2**20
-"""What one operation keeps of shard indexes."""
+"""What one operation keeps of shard indexes, and what an array remembers of them afterwards."""
 
 ENTRY_NBYTES = 256
 """What it takes to remember that there is no shard."""
@@ -43,10 +45,14 @@ ATTEMPTS = 100
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Located:
-    """The index of a shard, ``None`` where there is no shard, and the stamp of the shard that it was read of."""
+    """The index of a shard, ``None`` where there is no shard, and the stamp of the shard that it was read of.
+
+    ``remembered`` means that it was read by an earlier operation, and only an equal stamp shows that it is right.
+    """
 
     index: ShardIndex | None
     stamp: Any = None
+    remembered: bool = False
 
     @property
     def nbytes(self) -> int:
@@ -55,11 +61,19 @@ class Located:
 
     def fits(self, found: Stamped) -> bool:
         """Whether what was found is of the same shard, as far as the store can tell."""
-        return found.value is not None and (found.stamp is None or self.stamp is None or found.stamp == self.stamp)
+        if found.value is None:
+            return False
+        return found.stamp == self.stamp or (not self.remembered and None in (found.stamp, self.stamp))
+
+    def lasting(self) -> Located | None:
+        """What may be remembered of it: that there is no shard cannot be verified later, nor where a stamp keeps a value in memory."""
+        if self.index is None or self.stamp is None or isinstance(self.stamp, Same):
+            return None
+        return replace(self, remembered=True)
 
 
 class ShardIndexes:
-    """The indexes of the shards that one operation has met, the latest of them within a bound in bytes; for threads and tasks."""
+    """The indexes of shards that have been met, the latest of them within a bound in bytes; for threads and tasks."""
 
     def __init__(self) -> None:
         self._mutex = threading.Lock()
@@ -86,7 +100,8 @@ class ShardIndexes:
     def forget(self, unit: Coords, located: Located) -> None:
         """Forget the index of ``unit``, if it is this one."""
         with self._mutex:
-            if self._indexes.get(unit) is located:
+            kept = self._indexes.get(unit)
+            if kept is not None and kept.index is located.index:
                 self._forget(unit)
 
     def _forget(self, unit: Coords) -> None:
@@ -107,6 +122,7 @@ class ShardedChunks:
         keys: ChunkKeyEncoding,
         layout: ShardLayout,
         shape: tuple[int, ...],
+        remembered: ShardIndexes | None = None,
     ) -> None:
         self.store: Any = store
         self.blocking = isinstance(store, BlockingStore)
@@ -115,6 +131,7 @@ class ShardedChunks:
         self.unit_shape = layout.shape
         self.chunks_per_unit = layout.grid_shape
         self.key_prefix, self.keys, self._layout, self._shape = prefix, keys, layout, shape
+        self._remembered = ShardIndexes() if remembered is None else remembered
         self._indexes = ShardIndexes()
         self._fetching: dict[Coords, asyncio.Lock] = {}
 
@@ -124,11 +141,11 @@ class ShardedChunks:
 
     def of_field(self, field: tuple[str, ...]) -> ShardedChunks:
         layout = self._layout.with_pipeline(FieldPipeline(self.pipeline, field))
-        return ShardedChunks(self.store, self.key_prefix, self.keys, layout, self._shape)
+        return ShardedChunks(self.store, self.key_prefix, self.keys, layout, self._shape, self._remembered)
 
     def operation(self, telemetry: Telemetry, place: Place | None = None) -> ShardedChunks:
-        # An index is trusted for one operation only, as other writers may replace the shard afterwards.
-        fresh = placed(ShardedChunks(self.store, self.key_prefix, self.keys, self._layout, self._shape), place)
+        # an index is trusted for one operation only, as other writers may replace the shard afterwards
+        fresh = placed(ShardedChunks(self.store, self.key_prefix, self.keys, self._layout, self._shape, self._remembered), place)
         return observed_copy(fresh, telemetry) if telemetry.active else fresh
 
     def extent(self, selection: AnySelection) -> Extent:
@@ -172,21 +189,46 @@ class ShardedChunks:
                 ranges.append((number, where))
         return ranges
 
+    def _known(self, unit: Coords, coords: Sequence[Coords], wanted: Sequence[int]) -> Located | None:
+        """The index that this operation has of ``unit``, or one that is remembered and says where all chunks are that are wanted."""
+        located = self._indexes.get(unit)
+        if located is None:
+            located = self._remembered.get(unit)
+            if located is None or located.index is None or not located.index.has([self._number(coords[number]) for number in wanted]):
+                return None
+        return located
+
+    def _learn(self, unit: Coords, located: Located) -> Located:
+        """Keep an index that has just been read."""
+        self._indexes.put(unit, located)
+        if (lasting := located.lasting()) is not None:
+            self._remembered.put(unit, lasting)
+        return located
+
+    def _fits(self, unit: Coords, located: Located, found: Stamped) -> bool:
+        """Whether what was found is of the shard of the index, which is forgotten if it is not."""
+        if located.fits(found):
+            if located.remembered:
+                self._indexes.put(unit, located)
+            return True
+        self._indexes.forget(unit, located)
+        self._remembered.forget(unit, located)
+        return False
+
     def fetch_blocking(self, run: AnyRun) -> Iterator[tuple[int, Buffer | None]]:
         coords = run.chunk_coords()
         unit = self._unit(coords[0])
         store, key, wanted = cast("BlockingStore", self.store), self.key(unit), list(range(run.length))
         left: set[int] = set()
         for _ in range(ATTEMPTS):
-            located = self._index_blocking(unit, coords[0])
+            located = self._known(unit, coords, wanted) or self._index_blocking(unit, coords[0])
             ranges = [] if located.index is None else self._locate(located.index, coords, wanted)
             left = {number for number, _ in ranges}
             yield from ((number, None) for number in wanted if number not in left)
             for merged in merge(ranges):
                 where = span_of(merged)
                 found = store.get_stamped_blocking(key, where, scratch.encoded.reserve)
-                if not located.fits(found):
-                    self._indexes.forget(unit, located)
+                if not self._fits(unit, located, found):
                     break
                 yield from cut(found.value, merged, where.start, coords)
                 left.difference_update(number for number, _ in merged)
@@ -219,12 +261,8 @@ class ShardedChunks:
         raise BlockingIOError(f"the chunk {coords} of at most {limit} bytes is in a shard, whose index comes first")
 
     def _index_blocking(self, unit: Coords, coords: Coords) -> Located:
-        located = self._indexes.get(unit)
-        if located is None:
-            found = cast("BlockingStore", self.store).get_stamped_blocking(self.key(unit), self._layout.index_request)
-            located = self._decoded(found, coords)
-            self._indexes.put(unit, located)
-        return located
+        found = cast("BlockingStore", self.store).get_stamped_blocking(self.key(unit), self._layout.index_request)
+        return self._learn(unit, self._decoded(found, coords))
 
     def _decoded(self, found: Stamped, coords: Coords) -> Located:
         with about(coords):
@@ -236,15 +274,14 @@ class ShardedChunks:
         unit = self._unit(coords[0])
         key, wanted = self.key(unit), list(range(len(coords)))
         for _ in range(ATTEMPTS):
-            located = await self._index(unit, coords[0], requests)
+            located = self._known(unit, coords, wanted) or await self._index(unit, coords[0], requests)
             ranges = [] if located.index is None else self._locate(located.index, coords, wanted)
             left = {number for number, _ in ranges}
             for merged in merge(ranges):
                 where = span_of(merged)
                 async with requests:
                     found = await stamped(self.store, key, where)
-                if not located.fits(found):
-                    self._indexes.forget(unit, located)
+                if not self._fits(unit, located, found):
                     break
                 for number, chunk in cut(found.value, merged, where.start, coords):
                     chunks[number] = chunk
@@ -260,8 +297,7 @@ class ShardedChunks:
             if located is None:
                 async with requests:
                     found = await stamped(self.store, self.key(unit), self._layout.index_request)
-                located = self._decoded(found, coords)
-                self._indexes.put(unit, located)
+                located = self._learn(unit, self._decoded(found, coords))
             self._fetching.pop(unit, None)
             return located
 
