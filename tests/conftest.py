@@ -325,7 +325,7 @@ def counting_executor() -> Callable:
     return _CountingExecutor
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def cancelled_everywhere(_frozen_heap) -> Callable:
     """Cancels a coroutine at each of its suspensions; see ``_cancelled_everywhere``."""
     return _cancelled_everywhere
@@ -337,9 +337,9 @@ def how_cancelled(request) -> str:
     return request.param
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def _frozen_heap() -> None:
-    """Make collecting garbage quick: what is there before the tests is none."""
+    """Make collecting garbage quick: what is there before the test is none. Other tests leave much behind, which is looked through once."""
     gc.collect()
     gc.freeze()
 
