@@ -11,8 +11,10 @@ import asyncio
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from copy import copy
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 from azarr.chunk_grids import RegularGrid
 from azarr.chunk_keys import ChunkKeyEncoding
@@ -35,6 +37,9 @@ from azarr.types import Array, Buffer, ByteRange, Coords
 
 INDEXES_NBYTES = 16 * 2**20
 """What one operation keeps of shard indexes, and what an array remembers of them afterwards."""
+
+Ranges: TypeAlias = list[tuple[int, ByteRange]]
+"""Where chunks are in a shard, by their numbers among those that are wanted."""
 
 ENTRY_NBYTES = 256
 """What it takes to remember that there is no shard."""
@@ -145,7 +150,8 @@ class ShardedChunks:
 
     def operation(self, telemetry: Telemetry, place: Place | None = None) -> ShardedChunks:
         # an index is trusted for one operation only, as other writers may replace the shard afterwards
-        fresh = placed(ShardedChunks(self.store, self.key_prefix, self.keys, self._layout, self._shape, self._remembered), place)
+        fresh = placed(copy(self), place)
+        fresh._indexes, fresh._fetching = ShardIndexes(), {}  # noqa: SLF001 - of its own class
         return observed_copy(fresh, telemetry) if telemetry.active else fresh
 
     def extent(self, selection: AnySelection) -> Extent:
@@ -179,24 +185,29 @@ class ShardedChunks:
     def _number(self, coords: Coords) -> int:
         return self._layout.number(tuple(index % count for index, count in zip(coords, self._layout.grid_shape, strict=True)))
 
-    def _locate(self, index: ShardIndex, coords: Sequence[Coords], wanted: Sequence[int]) -> list[tuple[int, ByteRange]]:
+    def _locate(self, located: Located, coords: Sequence[Coords], wanted: Sequence[int]) -> Ranges:
         """Where the chunks with the numbers ``wanted`` among ``coords`` are; those that are not stored are left out."""
-        ranges = []
-        for number in wanted:
-            with about(coords[number]):
-                where = index.locate(self._number(coords[number]))
-            if where is not None:
-                ranges.append((number, where))
+        ranges: Ranges = []
+        if located.index is not None:
+            for number in wanted:
+                with about(coords[number]):
+                    where = located.index.locate(self._number(coords[number]))
+                if where is not None:
+                    ranges.append((number, where))
         return ranges
 
-    def _known(self, unit: Coords, coords: Sequence[Coords], wanted: Sequence[int]) -> Located | None:
+    def _known(self, unit: Coords, coords: Sequence[Coords], wanted: Sequence[int]) -> tuple[Located, Ranges] | None:
         """The index that this operation has of ``unit``, or one that is remembered and says where all chunks are that are wanted."""
         located = self._indexes.get(unit)
-        if located is None:
-            located = self._remembered.get(unit)
-            if located is None or located.index is None or not located.index.has([self._number(coords[number]) for number in wanted]):
-                return None
-        return located
+        if located is not None:
+            return located, self._locate(located, coords, wanted)
+        located = self._remembered.get(unit)
+        if located is not None:
+            with suppress(CodecError):  # what is wrong with it may not be so any more
+                ranges = self._locate(located, coords, wanted)
+                if len(ranges) == len(wanted):
+                    return located, ranges
+        return None
 
     def _learn(self, unit: Coords, located: Located) -> Located:
         """Keep an index that has just been read."""
@@ -221,8 +232,7 @@ class ShardedChunks:
         store, key, wanted = cast("BlockingStore", self.store), self.key(unit), list(range(run.length))
         left: set[int] = set()
         for _ in range(ATTEMPTS):
-            located = self._known(unit, coords, wanted) or self._index_blocking(unit, coords[0])
-            ranges = [] if located.index is None else self._locate(located.index, coords, wanted)
+            located, ranges = self._known(unit, coords, wanted) or self._index_blocking(unit, coords, wanted)
             left = {number for number, _ in ranges}
             yield from ((number, None) for number in wanted if number not in left)
             for merged in merge(ranges):
@@ -260,9 +270,10 @@ class ShardedChunks:
     def fetch_at_hand(self, coords: Coords, limit: int) -> Buffer | None:
         raise BlockingIOError(f"the chunk {coords} of at most {limit} bytes is in a shard, whose index comes first")
 
-    def _index_blocking(self, unit: Coords, coords: Coords) -> Located:
+    def _index_blocking(self, unit: Coords, coords: Sequence[Coords], wanted: Sequence[int]) -> tuple[Located, Ranges]:
         found = cast("BlockingStore", self.store).get_stamped_blocking(self.key(unit), self._layout.index_request)
-        return self._learn(unit, self._decoded(found, coords))
+        located = self._learn(unit, self._decoded(found, coords[0]))
+        return located, self._locate(located, coords, wanted)
 
     def _decoded(self, found: Stamped, coords: Coords) -> Located:
         with about(coords):
@@ -274,8 +285,7 @@ class ShardedChunks:
         unit = self._unit(coords[0])
         key, wanted = self.key(unit), list(range(len(coords)))
         for _ in range(ATTEMPTS):
-            located = self._known(unit, coords, wanted) or await self._index(unit, coords[0], requests)
-            ranges = [] if located.index is None else self._locate(located.index, coords, wanted)
+            located, ranges = self._known(unit, coords, wanted) or await self._index(unit, coords, wanted, requests)
             left = {number for number, _ in ranges}
             for merged in merge(ranges):
                 where = span_of(merged)
@@ -291,15 +301,17 @@ class ShardedChunks:
             wanted = sorted(left)
         raise self._restless(key)
 
-    async def _index(self, unit: Coords, coords: Coords, requests: asyncio.Semaphore) -> Located:
+    async def _index(
+        self, unit: Coords, coords: Sequence[Coords], wanted: Sequence[int], requests: asyncio.Semaphore
+    ) -> tuple[Located, Ranges]:
         async with self._fetching.setdefault(unit, asyncio.Lock()):
             located = self._indexes.get(unit)
             if located is None:
                 async with requests:
                     found = await stamped(self.store, self.key(unit), self._layout.index_request)
-                located = self._learn(unit, self._decoded(found, coords))
+                located = self._learn(unit, self._decoded(found, coords[0]))
             self._fetching.pop(unit, None)
-            return located
+            return located, self._locate(located, coords, wanted)
 
     def update(self, old: Buffer | None, pieces: Sequence[Piece]) -> Buffer | None:
         layout = self._layout
@@ -316,7 +328,7 @@ class ShardedChunks:
         return None if all(part is None for part in parts) else layout.join(parts)
 
 
-def cut(data: Buffer | None, merged: list[tuple[int, ByteRange]], start: int, coords: Sequence[Coords]) -> Iterator[tuple[int, Buffer]]:
+def cut(data: Buffer | None, merged: Ranges, start: int, coords: Sequence[Coords]) -> Iterator[tuple[int, Buffer]]:
     """The chunks that ``data``, the bytes of a shard from ``start`` on, holds."""
     view = memoryview(data if data is not None else b"")
     for number, where in merged:

@@ -136,10 +136,6 @@ class ShardIndex:
         """What it takes in memory."""
         return self._entries.nbytes
 
-    def has(self, numbers: Sequence[int]) -> bool:
-        """Whether all the inner chunks ``numbers`` are stored, in places that a shard may have."""
-        return bool((self._entries[numbers] < 2**62).all())
-
     def locate(self, number: int, shard_nbytes: int | None = None) -> ByteRange | None:
         """The bytes of inner chunk ``number``, ``None`` where it is not stored; ``CodecError`` where they cannot be in the shard."""
         start, nbytes = self._entries[number].tolist()

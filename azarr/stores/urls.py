@@ -150,6 +150,8 @@ def _opened(location: str, options: Mapping[str, Any]) -> ReadableStore:
 
 def _called(what: str, opener: Opener, args: tuple[Any, ...], options: Mapping[str, Any]) -> ReadableStore:
     """What ``opener`` answers; ``TypeError`` where it has not all of the options."""
+    if not options:
+        return opener(*args)
     with suppress(ValueError):  # written in C, it does not tell its parameters
         parameters = inspect.signature(opener).parameters.values()
         names = [each.name for each in parameters if each.kind in {each.KEYWORD_ONLY, each.POSITIONAL_OR_KEYWORD}][len(args) :]

@@ -38,6 +38,14 @@ class Azarr(pb.Adapter):
 
         return asyncio.run(main())
 
+    def slabs(self, h, shape, step, consume):
+        async def main():
+            async with h.stream_slices(0, thickness=step) as slices:
+                async for each in slices:
+                    consume(each.start, each.data)
+
+        asyncio.run(main())
+
     def write(self, path, data, chunks, shards):
         async def main():
             codec = self.az.codecs.Zstd(level=3)

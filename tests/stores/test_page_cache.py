@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import os
 from contextlib import suppress
 
@@ -8,6 +9,7 @@ import pytest
 from azarr.stores import LocalStore, MemoryStore, PrefixStore, page_cache
 from azarr.stores.base import at_hand
 from azarr.stores.page_cache import read_cached
+from azarr.types import ByteRange, Suffix
 
 pytestmark = pytest.mark.skipif(not page_cache.AVAILABLE, reason="only Linux can tell whether a file is in memory")
 
@@ -109,3 +111,69 @@ def test_who_changes_how_values_are_read_has_none_at_hand(tmp_path):
     assert at_hand(Same()) is not None
     assert at_hand(PrefixStore(MemoryStore(), "a/")) is None
     assert at_hand(object()) is None
+
+
+@pytest.fixture
+def threads(monkeypatch):
+    """What is called in threads."""
+    called, to_thread = [], asyncio.to_thread
+
+    async def noted(function, *args):
+        called.append(function.__name__)
+        return await to_thread(function, *args)
+
+    monkeypatch.setattr(asyncio, "to_thread", noted)
+    yield called
+    called.clear()
+
+
+@pytest.mark.parametrize("part", [None, ByteRange(0, 5), ByteRange(0, 6), ByteRange(0, None), ByteRange(0, 10**9)])
+async def test_a_store_of_files_needs_no_thread_for_what_is_in_memory(path, threads, part):
+    assert await LocalStore(path.parent).get("value", part) == b"12345"
+    assert threads == []
+
+
+@pytest.mark.parametrize(
+    ("part", "expected"),
+    [(ByteRange(0, 4), b"1234"), (ByteRange(1, 5), b"2345"), (ByteRange(0, 0), b""), (Suffix(2), b"45"), (Suffix(9), b"12345")],
+)
+async def test_parts_of_a_file_are_read_by_threads(path, threads, part, expected):
+    assert await LocalStore(path.parent).get("value", part) == expected
+    assert threads == ["get_blocking"]
+
+
+async def test_a_long_file_is_read_by_a_thread(path, threads):
+    path.write_bytes(bytes(65537))
+    assert await LocalStore(path.parent).get("value") == bytes(65537)
+    assert threads == ["get_blocking"]
+
+
+@pytest.mark.parametrize("key", ["x", "value/x", "\udc80", "a/b/c"])
+async def test_an_absent_key_is_absent_however_that_is_found_out(path, key):
+    store = LocalStore(path.parent)
+    for _ in range(2):
+        assert await store.get(key) is None
+
+
+async def test_what_a_store_of_files_has_read_is_the_readers_own(path):
+    store = LocalStore(path.parent)
+    value = await store.get("value")
+    path.write_bytes(b"54321")
+    assert await store.get("value") == b"54321"
+    assert value == b"12345"
+
+
+async def test_who_reads_file_after_file_leaves_others_their_turn(path):
+    store, turns = LocalStore(path.parent), 0
+
+    async def other():
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.ensure_future(other())
+    for _ in range(20):
+        await store.get("value")
+    task.cancel()
+    assert turns >= 20
