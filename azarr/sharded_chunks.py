@@ -12,7 +12,6 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias, cast
 
@@ -150,8 +149,9 @@ class ShardedChunks:
 
     def operation(self, telemetry: Telemetry, place: Place | None = None) -> ShardedChunks:
         # an index is trusted for one operation only, as other writers may replace the shard afterwards
-        fresh = placed(copy(self), place)
-        fresh._indexes, fresh._fetching = ShardIndexes(), {}  # noqa: SLF001 - of its own class
+        fresh = object.__new__(ShardedChunks)  # as copy does, in a tenth of the time, which every read of a single chunk has to wait
+        fresh.__dict__.update(self.__dict__, _indexes=ShardIndexes(), _fetching={})
+        fresh = placed(fresh, place)
         return observed_copy(fresh, telemetry) if telemetry.active else fresh
 
     def extent(self, selection: AnySelection) -> Extent:
