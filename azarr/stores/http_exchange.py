@@ -29,6 +29,9 @@ DRAINED_NBYTES: Final = 64 * 2**10
 LARGE_NBYTES: Final = 2**20
 """What is sent at once at most."""
 
+BUFFER_NBYTES: Final = 4 * 2**20
+"""What a connection receives before somebody has to take it: most values as a whole, so that who reads them is woken once."""
+
 IGNORED_RANGE_NBYTES: Final = 64 * 2**20
 """What is read in vain at most where a server ignores ranges and sends whole values."""
 
@@ -49,6 +52,7 @@ def open_session(concurrency: int, *, trust_env: bool = False, resends: bool = T
         headers={"Accept-Encoding": "identity"},
         trust_env=trust_env,
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
+        read_bufsize=BUFFER_NBYTES,
     )
     session._retry_connection = resends  # noqa: SLF001 - there is no public way, and it resends PUT and DELETE as well
     return session
@@ -96,6 +100,8 @@ async def whole_body(response: aiohttp.ClientResponse, most: int | None = None) 
         response.close()
         raise _too_long(most)
     if most is None or nbytes is not None:
+        if nbytes is not None and nbytes <= BUFFER_NBYTES:
+            await response.content.wait_eof()
         body = await response.read()
         if nbytes is not None and len(body) != nbytes:
             raise TransientStoreError(f"{len(body)} bytes have arrived where the server has announced {nbytes}")
