@@ -22,6 +22,8 @@ TASKS = {
     "T6small": "single chunks of 16 KiB at random",
     "T6seq": "single chunks of 16 KiB, one by one",
     "T7": "stream 2 GiB, eight chunks in flight",
+    "T8s3": "read 256 MiB from S3 that comes 30 ms late",
+    "T8http": "read 256 MiB from the web that comes 30 ms late",
     "T9": "start, import and open",
     "T10": "planes in order",
 }
