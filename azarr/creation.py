@@ -16,21 +16,15 @@ from azarr.chunk_keys import ChunkKeyEncoding, parse_chunk_key_encoding
 from azarr.chunk_lengths import parse_chunk_lengths
 from azarr.chunk_sizes import auto_chunks, auto_shards, chunk_nbytes
 from azarr.codecs.base import ArrayToArrayCodec, ArrayToBytesCodec, BytesToBytesCodec, Codec
-from azarr.codecs.blosc import unbound
 from azarr.codecs.bytes import Bytes
-from azarr.codecs.categorize import Categorize
 from azarr.codecs.ignored import Ignored, understood
-from azarr.codecs.optional import Optional as OptionalCodec
-from azarr.codecs.packbits import PackBits
 from azarr.codecs.pipeline import bind_codecs, resolved
-from azarr.codecs.registry import parse_codec
+from azarr.codecs.registry import parse_codec, serialize_codec
 from azarr.codecs.sharding import Sharding
 from azarr.codecs.transpose import Transpose
-from azarr.codecs.vlen import VariableLengthCodec, VlenArray
 from azarr.codecs.zstd import Zstd
 from azarr.data_types import DATA_TYPES, DataType, data_type_for, is_data_type, parse_data_type
 from azarr.data_types.base import has_byte_order, packed
-from azarr.data_types.text import String
 from azarr.data_types.variable import Optional as OptionalType
 from azarr.data_types.variable import VlenArray as VlenArrayType
 from azarr.errors import MetadataError
@@ -133,7 +127,7 @@ class ArrayOptions:
             serializer = as_codec(self.serializer)
         elif made:
             serializer, filters = made[0], tuple(codec for codec in filters if codec is not made[0])
-        elif any(isinstance(codec, Categorize) for codec in filters):
+        elif any(codec.object_type is not None for codec in filters):  # it makes numbers of them
             serializer = Bytes(endian)
         else:
             serializer = default_serializer(data_type, endian)
@@ -220,7 +214,7 @@ def options_like(metadata: ArrayMetadata) -> dict[str, Any]:
         "order": "F" if backwards else "C",
         "filters": filters[1:] if backwards else filters,
         "serializer": None if plain else serializer,
-        "compressors": tuple(unbound(codec, resolved(filters, spec)) for codec in outer if isinstance(codec, BytesToBytesCodec)),
+        "compressors": tuple(codec.unbound(resolved(filters, spec)) for codec in outer if isinstance(codec, BytesToBytesCodec)),
         "chunk_key_encoding": metadata.chunk_key_encoding,
         "dimension_names": metadata.dimension_names,
         "attributes": metadata.attributes,
@@ -254,10 +248,8 @@ def as_data_type(
         raise MetadataError(f"dtype {value!r:.100} is neither a NumPy data type nor the name of a Zarr data type") from error
     if dtype.kind == "O":
         for codec in map(as_codec, [*([] if serializer is None else [serializer]), *filters]):
-            if isinstance(codec, VariableLengthCodec):
-                return codec.data_type, "little"
-            if isinstance(codec, Categorize):
-                return String(), "little"
+            if (held := codec.object_type) is not None:
+                return held, "little"
     data_type = data_type_for(dtype)
     # v3 data types have no byte order: the bytes codec keeps what a NumPy data type says
     ordered = has_byte_order(data_type.dtype) and not data_type.dtype.hasobject
@@ -267,11 +259,12 @@ def as_data_type(
 def default_serializer(data_type: DataType, endian: Literal["little", "big"] = "little") -> Codec:
     """The array-to-bytes codec for elements of ``data_type`` where the user names none."""
     if isinstance(data_type, OptionalType):
-        return OptionalCodec((PackBits(),), (default_serializer(data_type.item),))
+        data_codecs: JSON = [serialize_codec(default_serializer(data_type.item))]
+        return as_codec({"name": "optional", "configuration": {"mask_codecs": ["packbits"], "data_codecs": data_codecs}})
     if data_type.default_codec == Bytes.name:
         return Bytes(endian)
     if isinstance(data_type, VlenArrayType):
-        return VlenArray(data_type.item.dtype.str)
+        return as_codec({"name": "numcodecs.vlen-array", "configuration": {"dtype": data_type.item.dtype.str}})
     return as_codec(data_type.default_codec)
 
 

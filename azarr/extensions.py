@@ -18,7 +18,7 @@ from azarr.extras import Extra
 from azarr.metadata.v2_codecs import id_in_v2
 from azarr.metadata.v2_data_types import form_of
 from azarr.registry import OWN, Registry
-from azarr.stores.urls import STORES, Lazy
+from azarr.stores.urls import STORES
 
 KINDS: Final = ("array-to-array codec", "array-to-bytes codec", "bytes-to-bytes codec")
 """The kinds of codec, in the order in which they encode."""
@@ -82,7 +82,7 @@ def _extensions() -> Iterator[Extension]:
         yield _with_extra(None, "chunk key encoding", keys.names, _IN_V2.get(keys.names[0]), keys.source)
     yield from _waiting(CHUNK_KEY_ENCODINGS)
     for store in STORES.entries:
-        yield _with_extra(store.value.extra if isinstance(store.value, Lazy) else None, "URL scheme", store.names, None, store.source)
+        yield _with_extra(store.extra, "URL scheme", store.names, None, store.source)
     yield from _waiting(STORES)
 
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass
 from importlib.util import find_spec
 from types import ModuleType
+from typing import NamedTuple
 
 from azarr.errors import CodecError
 
 
-@dataclass(frozen=True, slots=True)
-class Extra:
+class Extra(NamedTuple):
     """A ``package``, and the extra of azarr by whose ``name`` pip installs it."""
 
     package: str

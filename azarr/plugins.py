@@ -6,14 +6,16 @@ Whoever is asked for the name of an extension that azarr does not have looks her
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Container, Mapping
 from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import MappingProxyType
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from azarr.errors import PluginError
+
+T = TypeVar("T")
 
 Offers: TypeAlias = Mapping[str, tuple[EntryPoint, ...]]
 """Entry points by name; several where more than one distribution has it."""
@@ -22,6 +24,27 @@ Offers: TypeAlias = Mapping[str, tuple[EntryPoint, ...]]
 def offered(group: str) -> Offers:
     """What the installed distributions offer in ``group``."""
     return _scan(group, tuple((path, _changed(path)) for path in sys.path))
+
+
+def waiting(groups: tuple[str, ...], known: Container[str]) -> tuple[EntryPoint, ...]:
+    """What the installed distributions offer in ``groups`` by names that are not ``known``."""
+    offers = [offered(group) for group in groups]
+    return tuple(point for offer in offers for name, points in sorted(offer.items()) if name not in known for point in points)
+
+
+def brought(kind: str, groups: tuple[str, ...], name: str, accept: Callable[[str, object], T]) -> tuple[T, str] | None:
+    """What is offered as ``name`` in the first of ``groups`` that has it, loaded and as ``accept`` takes it, and its distribution.
+
+    ``None`` where nobody offers it; ``PluginError`` where it cannot be loaded, or ``accept`` raises ``TypeError`` as it is no ``kind``.
+    """
+    point = next((point for group in groups if (point := find(group, name)) is not None), None)
+    if point is None:
+        return None
+    value = load(point)
+    try:
+        return accept(name, value), distribution(point)
+    except TypeError as error:
+        raise refused(point, f"is not a {kind}: {error}") from error
 
 
 def find(group: str, name: str) -> EntryPoint | None:

@@ -5,12 +5,19 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from importlib.metadata import EntryPoint
 from types import MappingProxyType
-from typing import Generic, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Generic, Self, TypeVar, cast
 
-from azarr import plugins
+from azarr.deferred import Deferred
 from azarr.errors import RegistrationError
+from azarr.extras import Extra
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+    from azarr.plugins import brought, waiting
+else:  # to read entry points takes 15 ms to import, and is not needed where all names are known
+    brought, waiting = Deferred("azarr.plugins", "brought"), Deferred("azarr.plugins", "waiting")
 
 T = TypeVar("T")
 
@@ -26,8 +33,18 @@ class Entry(Generic[T]):
     """What ``names`` stand for, of which the first is the usual one, and where it comes from."""
 
     names: tuple[str, ...]
-    value: T
+    held: T | Deferred
     source: str
+
+    @property
+    def value(self) -> T:
+        """What they stand for; it is imported where nobody has asked for it yet."""
+        return cast("T", self.held.load()) if isinstance(self.held, Deferred) else self.held
+
+    @property
+    def extra(self) -> Extra | None:
+        """What importing it needs."""
+        return self.held.extra if isinstance(self.held, Deferred) else None
 
 
 class Registration:
@@ -82,12 +99,15 @@ class Registry(Generic[T]):
     @property
     def waiting(self) -> tuple[EntryPoint, ...]:
         """The plug-ins that nobody has asked for yet."""
-        offers = [plugins.offered(group) for group in self.groups]
-        return tuple(point for offer in offers for name, points in sorted(offer.items()) if name not in self._by_name for point in points)
+        return waiting(self.groups, self._by_name)
+
+    def find(self, name: str) -> Entry[T] | None:
+        """The entry of ``name``, ``None`` where nobody knows it; ``PluginError`` where a plug-in has it and cannot be used."""
+        return self._by_name.get(name) or self._plugin(name)
 
     def get(self, name: str) -> T | None:
-        """What ``name`` stands for, ``None`` where nobody knows it; ``PluginError`` where a plug-in has it and cannot be used."""
-        entry = self._by_name.get(name) or self._plugin(name)
+        """What ``name`` stands for; otherwise as ``find``."""
+        entry = self.find(name)
         return None if entry is None else entry.value
 
     def register(self, name: str, value: object, *, aliases: Iterable[str] = (), replace: bool = False) -> Registration:
@@ -120,18 +140,13 @@ class Registry(Generic[T]):
             self._set(tuple(each for each in self._added if each is not entry))
 
     def _plugin(self, name: str) -> Entry[T] | None:
-        point = next((point for group in self.groups if (point := plugins.find(group, name)) is not None), None)
-        if point is None:
-            return None
         # without the lock: what is imported may register something itself
-        value = plugins.load(point)
-        try:
-            accepted = self._accept(name, value)
-        except TypeError as error:
-            raise plugins.refused(point, f"is not a {self.kind}: {error}") from error
+        offer = brought(self.kind, self.groups, name, self._accept)
+        if offer is None:
+            return None
         with self._lock:
             if name not in self._by_name:
-                self._set((*self._added, Entry((name,), accepted, plugins.distribution(point))))
+                self._set((*self._added, Entry((name,), *offer)))
             return self._by_name[name]
 
 

@@ -12,6 +12,7 @@ from typing import ClassVar, Self, cast
 
 import numpy as np
 
+from azarr.data_types.base import DataType
 from azarr.errors import CodecError, MetadataError
 from azarr.extras import Extra
 from azarr.types import JSON, Array, Bound, Buffer, ChunkSpec
@@ -39,9 +40,19 @@ class Codec(ABC):
     def from_configuration(cls, configuration: Mapping[str, JSON]) -> Self:
         """The codec that a metadata document describes; ``MetadataError`` where the configuration is not legal."""
 
+    @classmethod
+    def from_numcodecs(cls, configuration: Mapping[str, JSON]) -> Codec:
+        """The codec under a name ``numcodecs.x``, where the configuration may have defaults and words of its own."""
+        return cls.from_configuration(configuration)
+
     @abstractmethod
     def configuration(self) -> dict[str, JSON]:
         """The configuration as it stands in v3 metadata; an empty one is left out of the document."""
+
+    @property
+    def object_type(self) -> DataType | None:
+        """The data type of arrays of objects for which nothing but this codec says what the objects are; ``None`` where it does not."""
+        return None
 
     def bind(self, spec: ChunkSpec) -> Self:
         """The codec completed for chunks like ``spec``; ``MetadataError`` where it cannot work on them."""
@@ -128,6 +139,11 @@ class BytesToBytesCodec(Codec):
     def narrowed(self, bound: Bound) -> Bound:
         """``bound`` for what this codec compresses: tighter where even bombs stay within it."""
         return bound
+
+    def unbound(self, spec: ChunkSpec) -> Self:
+        """The codec without what it gets from ``spec`` anyway, so that it follows another data type."""
+        del spec
+        return self
 
     def stated_size(self, data: Buffer) -> int | None:
         """How many bytes ``data`` itself says that it decodes to, where it does; ``CodecError`` where it cannot be read."""

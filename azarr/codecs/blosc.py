@@ -121,6 +121,10 @@ class Blosc(BytesToBytesCodec):
         typesize = self.typesize or (1 if spec.variable else max(spec.dtype.itemsize, 1))
         return replace(self, typesize=typesize, shuffle=self.shuffle or ("bitshuffle" if typesize == 1 else "shuffle"))
 
+    def unbound(self, spec: ChunkSpec) -> Self:
+        free = replace(self, typesize=None)
+        return free if free.bind(spec).typesize == self.typesize else self
+
     def encode(self, data: Buffer) -> Buffer:
         if len(data) > MAX_NBYTES:
             message = f"cannot compress {len(data)} bytes, more than the {MAX_NBYTES} of one Blosc chunk; use smaller chunks"
@@ -169,14 +173,6 @@ class Blosc(BytesToBytesCodec):
                 _blosc2_decompress()(data, out, nthreads=1)
         except (RuntimeError, ValueError) as error:
             raise damaged(self.name, f"cannot decompress ({error})") from error
-
-
-def unbound(codec: BytesToBytesCodec, spec: ChunkSpec) -> BytesToBytesCodec:
-    """``codec``, with its ``typesize`` left open where that is what it gets from ``spec`` anyway, so that it follows another data type."""
-    if not isinstance(codec, Blosc):
-        return codec
-    free = replace(codec, typesize=None)
-    return free if free.bind(spec).typesize == codec.typesize else codec
 
 
 def _is_blosc1(flags: int) -> bool:

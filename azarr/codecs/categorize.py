@@ -11,6 +11,8 @@ import numpy as np
 
 from azarr.codecs.base import ArrayToArrayCodec, check_keys
 from azarr.codecs.damage import damaged
+from azarr.data_types import DataType
+from azarr.data_types.text import String
 from azarr.errors import CodecError, MetadataError
 from azarr.types import JSON, Array, ChunkSpec
 
@@ -35,6 +37,10 @@ class Categorize(ArrayToArrayCodec):
     @property
     def releases_gil(self) -> bool:
         return False
+
+    @property
+    def object_type(self) -> DataType:
+        return String()
 
     @classmethod
     def from_configuration(cls, configuration: Mapping[str, JSON]) -> Self:

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal, Self, cast
 
 import numpy as np
 
-from azarr.codecs.base import BytesToBytesCodec, Unconfigured, check_keys, integer, wrong_size
+from azarr.codecs.base import BytesToBytesCodec, Codec, Unconfigured, check_keys, integer, wrong_size
 from azarr.codecs.crc32c import Crc32c
 from azarr.codecs.damage import damaged
 from azarr.codecs.numcodecs_module import numcodecs_module
@@ -114,6 +114,11 @@ class LocatedCrc32c(_Located):
     __slots__ = ()
     name: ClassVar[str] = "numcodecs.crc32c"
     usual: ClassVar[Location] = "end"
+
+    @classmethod
+    def from_numcodecs(cls, configuration: Mapping[str, JSON]) -> Codec:
+        located = cls.from_configuration(configuration)
+        return located if located.place == "start" else Crc32c()
 
     def checksum(self, data: Buffer) -> int:
         return int.from_bytes(memoryview(Crc32c().encode(data))[-NBYTES:], "little")

@@ -33,6 +33,10 @@ class Gzip(BytesToBytesCodec):
         check_keys(cls.name, configuration, frozenset({"level"}), frozenset({"level"}))
         return cls(cast("int", configuration["level"]))  # checked by __post_init__
 
+    @classmethod
+    def from_numcodecs(cls, configuration: Mapping[str, JSON]) -> Self:
+        return cls.from_configuration({"level": 1, **configuration})
+
     def configuration(self) -> dict[str, JSON]:
         return {"level": self.level}
 

@@ -16,30 +16,11 @@ from typing import Any, ClassVar, Final, Self
 import numpy as np
 
 from azarr.codecs.foreign import ForeignCodec, as_json
-from azarr.codecs.from_numcodecs import ArrayToBytesOfNumcodecs, BytesToBytesOfNumcodecs, OfNumcodecs
 from azarr.codecs.numcodecs_module import numcodecs_module
+from azarr.codecs.of_numcodecs import ArrayToBytesOfNumcodecs, BytesToBytesOfNumcodecs, OfNumcodecs
+from azarr.codecs.own import COMPRESSORS, IMAGES, PREDICTORS, PREFIX
 from azarr.extras import Extra
 from azarr.types import JSON, Array, Buffer, ChunkSpec
-
-PREFIX: Final = "imagecodecs_"
-
-_IMAGES: Final = (
-    "apng", "avif", "bmp", "ccittfax3", "ccittfax4", "ccittrle", "dds", "dicomrle", "eer", "gif", "heif", "jetraw", "jpeg",
-    "jpeg2k", "jpegls", "jpegxl", "jpegxr", "jpegxs", "lerc", "ljpeg", "png", "qoi", "rgbe", "sperr", "spng", "sz3", "tiff", "ultrahdr",
-    "webp", "zfp",
-)  # fmt: skip
-"""What makes arrays of bytes and knows their shape: by what the bytes say, or by their configuration.
-
-``htj2k`` is not there, because damaged bytes bring its library, and with it the process, down.
-"""
-
-_PREDICTORS: Final = ("byteshuffle", "delta", "floatpred")
-"""What makes as many bytes of an array, of a shape in their configuration; they stand before a compressor."""
-
-_COMPRESSORS: Final = (
-    "bitorder", "bitshuffle", "blosc", "blosc2", "brotli", "bz2", "deflate", "lz4", "lz4f", "lz4h5", "lzf", "lzfse", "lzham", "lzma", "lzo",
-    "lzw", "packbits", "snappy", "zlib", "zlibng", "zopfli", "zstd",
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +108,7 @@ def _class(kind: type[ForeignCodec], format_: str) -> type[ForeignCodec]:
 IMAGECODECS: Final[Mapping[str, type[ForeignCodec]]] = MappingProxyType(
     {
         format_: _class(kind, format_)
-        for kind, formats in ((_Image, _IMAGES), (_Predictor, _PREDICTORS), (_Compressor, _COMPRESSORS))
+        for kind, formats in ((_Image, IMAGES), (_Predictor, PREDICTORS), (_Compressor, COMPRESSORS))
         for format_ in formats
     }
 )

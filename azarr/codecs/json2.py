@@ -11,7 +11,7 @@ import numpy as np
 
 from azarr.codecs.base import check_keys
 from azarr.codecs.damage import damaged
-from azarr.codecs.vlen import VariableLengthCodec
+from azarr.codecs.variable_length import VariableLengthCodec
 from azarr.data_types import DataType
 from azarr.data_types.variable import Json
 from azarr.errors import CodecError, MetadataError
@@ -44,7 +44,7 @@ class Json2(VariableLengthCodec):
     options: tuple[tuple[str, Any], ...] = tuple(_DEFAULTS.items())
 
     @property
-    def data_type(self) -> DataType:
+    def object_type(self) -> DataType:
         return Json()
 
     @classmethod

@@ -12,7 +12,7 @@ import numpy as np
 from azarr.codecs.base import Codec, check_keys
 from azarr.codecs.damage import damaged
 from azarr.codecs.pipeline import CodecPipeline, bind_codecs
-from azarr.codecs.vlen import VariableLengthCodec
+from azarr.codecs.variable_length import VariableLengthCodec
 from azarr.data_types import DataType
 from azarr.errors import MetadataError
 from azarr.types import Array, Buffer, ChunkSpec
@@ -39,7 +39,7 @@ class Optional(VariableLengthCodec):
         return {"mask_codecs": self.mask_codecs, "data_codecs": self.data_codecs}
 
     @property
-    def data_type(self) -> DataType:
+    def object_type(self) -> DataType:
         raise MetadataError(f"codec {self.name!r} does not say what its elements are; choose a data type 'optional' for them")
 
     def bind(self, spec: ChunkSpec) -> Self:

@@ -2,88 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from types import MappingProxyType
-from typing import Any, cast
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
 
-from azarr.codecs.astype import AsType
 from azarr.codecs.base import ArrayToArrayCodec, ArrayToBytesCodec, BytesToBytesCodec, Codec
-from azarr.codecs.base64 import Base64
-from azarr.codecs.bitround import BitRound, NumcodecsBitRound
-from azarr.codecs.blosc import Blosc
-from azarr.codecs.bytes import Bytes
-from azarr.codecs.bz2 import Bz2
-from azarr.codecs.cast_value import CastValue
-from azarr.codecs.categorize import Categorize
-from azarr.codecs.checksums import Adler32, Crc32, Fletcher32, JenkinsLookup3, LocatedCrc32c
-from azarr.codecs.conditional import Conditional
-from azarr.codecs.crc32c import Crc32c
-from azarr.codecs.delta import Delta
-from azarr.codecs.fixedscaleoffset import FixedScaleOffset
-from azarr.codecs.from_zarr_python import from_zarr_python, is_of_zarr_python
-from azarr.codecs.gzip import Gzip
 from azarr.codecs.ignored import Ignored
-from azarr.codecs.imagecodecs import IMAGECODECS
-from azarr.codecs.json2 import Json2
-from azarr.codecs.lz4 import Lz4
-from azarr.codecs.lzma import Lzma
-from azarr.codecs.n5_default import N5Default
-from azarr.codecs.optional import Optional
-from azarr.codecs.packbits import NumcodecsPackBits, PackBits
-from azarr.codecs.pcodec import Pcodec
+from azarr.codecs.own import OWN_CODECS
 from azarr.codecs.pipeline import bind_codecs
-from azarr.codecs.quantize import Quantize
-from azarr.codecs.reshape import Reshape
-from azarr.codecs.scale_offset import ScaleOffset
-from azarr.codecs.sharding import Sharding
-from azarr.codecs.shuffle import Shuffle
-from azarr.codecs.snappy import Snappy
-from azarr.codecs.transpose import Transpose
-from azarr.codecs.vlen import VlenArray, VlenBytes, VlenUtf8
-from azarr.codecs.zarrs_vlen import ZarrsVlen, ZarrsVlenV2
-from azarr.codecs.zfp import Zfp, Zfpy
-from azarr.codecs.zlib import Zlib
-from azarr.codecs.zstd import Zstd
+from azarr.deferred import Deferred
 from azarr.errors import MetadataError, UnknownExtensionError
 from azarr.registry import OWN, Entry, Registration, Registry
 from azarr.types import JSON, ChunkSpec
 
-_OWN: tuple[type[Codec], ...] = (
-    Adler32, AsType, Base64, BitRound, Blosc, Bytes, Bz2, CastValue, Conditional, Crc32, Crc32c, Delta, FixedScaleOffset,
-    Fletcher32, Gzip, JenkinsLookup3, LocatedCrc32c, Lz4, Lzma, N5Default, NumcodecsBitRound, NumcodecsPackBits, PackBits,
-    Pcodec, Quantize, Reshape, ScaleOffset, Sharding, Shuffle, Snappy, Transpose, Zfp, Zfpy, Zlib, Zstd,
-    Categorize, Json2, Optional, VlenArray, VlenBytes, VlenUtf8, ZarrsVlen, ZarrsVlenV2,
-)  # fmt: skip
-
-
-def _gzip(configuration: Mapping[str, JSON]) -> Codec:
-    return Gzip.from_configuration({"level": 1, **configuration})
-
-
-def _zstd(configuration: Mapping[str, JSON]) -> Codec:
-    level = configuration.get("level", 0)
-    return Zstd.from_configuration({**configuration, "level": min(level, 22) if type(level) is int else level})
-
-
-def _crc32c(configuration: Mapping[str, JSON]) -> Codec:
-    located = LocatedCrc32c.from_configuration(configuration)
-    return located if located.place == "start" else Crc32c()
-
-
-_FROM_NUMCODECS: Mapping[tuple[str, type[Codec]], Callable[[Mapping[str, JSON]], Codec]] = MappingProxyType(
-    {
-        ("numcodecs.blosc", Blosc): Blosc.from_numcodecs,
-        ("numcodecs.crc32c", LocatedCrc32c): _crc32c,
-        ("numcodecs.gzip", Gzip): _gzip,
-        ("numcodecs.zstd", Zstd): _zstd,
-    }
-)
-"""Codecs that numcodecs and v3 share, by numcodecs' name, from a configuration in which numcodecs has defaults and words of its own."""
+if TYPE_CHECKING:
+    from azarr.codecs.of_zarr_python import from_zarr_python
+else:
+    from_zarr_python = Deferred("azarr.codecs.of_zarr_python", "from_zarr_python")
 
 
 def _accept(name: str, value: object) -> type[Codec]:
     """``value``, if it is the class of a codec that is complete."""
-    if is_of_zarr_python(value):
+    if _is_of_zarr_python(value):
         value = from_zarr_python(cast("type", value), name)
     kinds = ArrayToArrayCodec, ArrayToBytesCodec, BytesToBytesCodec
     if not isinstance(value, type) or not issubclass(value, kinds):
@@ -95,15 +34,15 @@ def _accept(name: str, value: object) -> type[Codec]:
     return value
 
 
-def _entry(codec: type[Codec]) -> Entry[type[Codec]]:
-    also = tuple(name for name, kind in _FROM_NUMCODECS if kind is codec and name != codec.name)
-    if codec in IMAGECODECS.values():
-        also = (f"numcodecs.{codec.name}",)
-    return Entry((codec.name, *also), codec, OWN)
+def _is_of_zarr_python(value: object) -> bool:
+    """Whether ``value`` is a codec class of zarr-python, or of a plug-in for it; found out without importing it."""
+    return isinstance(value, type) and any(base.__module__ == "zarr.abc.codec" for base in value.__mro__)
 
 
-CODECS: Registry[type[Codec]] = Registry("codec", map(_entry, (*_OWN, *IMAGECODECS.values())), ("azarr.codecs", "zarr.codecs"), _accept)
-"""Every codec by its names in v3 metadata; what v2 calls ``x`` is ``numcodecs.x`` there, unless v3 has a codec of that name itself."""
+CODECS: Registry[type[Codec]] = Registry(
+    "codec", (Entry(names, home, OWN) for names, home in OWN_CODECS.items()), ("azarr.codecs", "zarr.codecs"), _accept
+)
+"""Every codec by its names in v3 metadata."""
 
 
 def register_codec(codec: type[Codec], *, aliases: Iterable[str] = (), replace: bool = False) -> Registration:
@@ -146,7 +85,8 @@ def parse_codec(document: JSON) -> Codec:
     codec = CODECS.get(name)
     if codec is not None:
         inner = {key: _parse_nested(name, key, configuration[key]) for key in codec.nested & configuration.keys()}
-        return _FROM_NUMCODECS.get((name, codec), codec.from_configuration)({**configuration, **inner})
+        make = codec.from_numcodecs if name.startswith("numcodecs.") else codec.from_configuration
+        return make({**configuration, **inner})
     if document.get("must_understand", True) is False:
         return Ignored.of(document)
     message = f"unknown codec {name!r:.100}; azarr.supported('codec') lists those that azarr has, and no plug-in has it"

@@ -13,9 +13,10 @@ from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 
-from azarr.codecs.base import ArrayToBytesCodec, Unconfigured, check_keys
+from azarr.codecs.base import Unconfigured, check_keys
 from azarr.codecs.damage import damaged
 from azarr.codecs.numcodecs_module import numcodecs_module
+from azarr.codecs.variable_length import VariableLengthCodec
 from azarr.data_types import DataType, data_type_for
 from azarr.data_types.base import native
 from azarr.data_types.raw import Bytes as BytesType
@@ -27,33 +28,6 @@ from azarr.types import JSON, Array, Buffer, ChunkSpec
 HEADER = np.dtype("<u4")
 MAX_NBYTES = 2**31 - 1
 """The length of one element at most; what numcodecs counts with."""
-
-
-class VariableLengthCodec(ArrayToBytesCodec):
-    """A codec for elements that vary in length, which are objects or NumPy's strings in memory."""
-
-    @property
-    @abstractmethod
-    def data_type(self) -> DataType:
-        """The data type of arrays of objects for which nothing but this codec says what the objects are."""
-
-    @property
-    def releases_gil(self) -> bool:
-        return False
-
-    def encoded_size(self, spec: ChunkSpec) -> int | None:
-        del spec
-        return None
-
-    def max_encoded_size(self, spec: ChunkSpec) -> int:
-        return spec.limit
-
-    def within_limit(self, data: Buffer, spec: ChunkSpec) -> Buffer:
-        """``data``; ``CodecError`` where there is more of it than reading accepts."""
-        if len(data) > spec.limit:
-            message = f"the chunk takes {len(data)} bytes where {spec.limit} are accepted; use smaller chunks"
-            raise CodecError(message, codec=self.name)
-        return data
 
 
 class LengthPrefixedCodec(VariableLengthCodec):
@@ -110,7 +84,7 @@ class VlenUtf8(Unconfigured, LengthPrefixedCodec):
     name: ClassVar[str] = "vlen-utf8"
 
     @property
-    def data_type(self) -> DataType:
+    def object_type(self) -> DataType:
         return String()
 
     def bind(self, spec: ChunkSpec) -> Self:
@@ -135,7 +109,7 @@ class VlenBytes(Unconfigured, LengthPrefixedCodec):
     name: ClassVar[str] = "vlen-bytes"
 
     @property
-    def data_type(self) -> DataType:
+    def object_type(self) -> DataType:
         return BytesType()
 
     def bind(self, spec: ChunkSpec) -> Self:
@@ -159,7 +133,7 @@ class VlenArray(LengthPrefixedCodec):
     dtype: str
 
     def __post_init__(self) -> None:
-        _ = self.data_type  # checks the data type
+        _ = self.object_type  # checks the data type
 
     @classmethod
     def from_configuration(cls, configuration: Mapping[str, JSON]) -> Self:
@@ -170,7 +144,7 @@ class VlenArray(LengthPrefixedCodec):
         return {"dtype": self.dtype}
 
     @property
-    def data_type(self) -> DataType:
+    def object_type(self) -> DataType:
         return VlenArrayType.of(data_type_for(self._stored))
 
     @property

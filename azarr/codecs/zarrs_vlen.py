@@ -12,7 +12,8 @@ import numpy as np
 from azarr.codecs.base import Codec, Unconfigured, check_keys, too_large
 from azarr.codecs.damage import damaged
 from azarr.codecs.pipeline import CodecPipeline, bind_codecs
-from azarr.codecs.vlen import LengthPrefixedCodec, VariableLengthCodec
+from azarr.codecs.variable_length import VariableLengthCodec
+from azarr.codecs.vlen import LengthPrefixedCodec
 from azarr.data_types import DataType
 from azarr.data_types.text import String
 from azarr.errors import CodecError, MetadataError
@@ -76,7 +77,7 @@ class ZarrsVlen(VariableLengthCodec):
         }
 
     @property
-    def data_type(self) -> DataType:
+    def object_type(self) -> DataType:
         return String()
 
     def bind(self, spec: ChunkSpec) -> Self:
@@ -130,7 +131,7 @@ class ZarrsVlenV2(Unconfigured, LengthPrefixedCodec):
     name: ClassVar[str] = "zarrs.vlen_v2"
 
     @property
-    def data_type(self) -> DataType:
+    def object_type(self) -> DataType:
         return String()
 
     def bind(self, spec: ChunkSpec) -> Self:

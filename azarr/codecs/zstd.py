@@ -86,6 +86,11 @@ class Zstd(BytesToBytesCodec):
         # checked by __post_init__
         return cls(cast("int", configuration.get("level", 0)), cast("bool", configuration.get("checksum", False)))
 
+    @classmethod
+    def from_numcodecs(cls, configuration: Mapping[str, JSON]) -> Self:
+        level = configuration.get("level", 0)
+        return cls.from_configuration({**configuration, "level": min(level, 22) if type(level) is int else level})
+
     def configuration(self) -> dict[str, JSON]:
         return {"level": self.level, "checksum": self.checksum}
 

@@ -12,12 +12,12 @@ from types import MappingProxyType
 from typing import Final, cast
 
 from azarr.codecs.base import ArrayToArrayCodec, ArrayToBytesCodec, Codec
-from azarr.codecs.blosc import SHUFFLES
 from azarr.codecs.bytes import Bytes
 from azarr.codecs.foreign import ForeignCodec
 from azarr.codecs.ignored import Ignored
 from azarr.codecs.registry import CODECS
-from azarr.codecs.vlen import VariableLengthCodec
+from azarr.codecs.variable_length import VariableLengthCodec
+from azarr.deferred import Deferred
 from azarr.errors import MetadataError
 from azarr.types import JSON
 
@@ -26,6 +26,9 @@ _NAMES: Final[Mapping[str, str]] = MappingProxyType({name: name for name in ("sn
 _IDS: Final[Mapping[str, str]] = MappingProxyType(
     {name: name for name in ("blosc", "crc32c", "gzip", "snappy", "vlen-bytes", "vlen-utf8", "zstd")},
 )
+
+_SHUFFLES: Final = Deferred("azarr.codecs.blosc", "SHUFFLES")
+"""In the order of their numbers in v2."""
 
 _BEFORE: Final = ("dtype", "decode_dtype")
 """What a filter says of the elements that it encodes."""
@@ -51,7 +54,7 @@ def id_in_v2(codec: type[Codec]) -> str | None:
     """The id in v2 of codecs of this class; ``None`` where v2 does not have them."""
     if codec.name in _IDS or codec.name.startswith("numcodecs."):
         return _IDS.get(codec.name, codec.name.removeprefix("numcodecs."))
-    registered = [name for entry in CODECS.entries if entry.value is codec for name in entry.names]
+    registered = [name for entry in CODECS.entries if entry.held is codec for name in entry.names]  # azarr's own have one of these names
     candidates = (name for name in (*registered, f"numcodecs.{codec.name}") if name.startswith("numcodecs."))
     return next((name.removeprefix("numcodecs.") for name in candidates if CODECS.get(name) is codec), None)
 
@@ -133,7 +136,7 @@ def _serialize_codec(codec: Codec, endian: JSON) -> JSON:
         raise inexpressible(f"the codec {codec.name!r}")
     configuration = codec.configuration()
     if codec_id == "blosc":
-        configuration["shuffle"] = SHUFFLES.index(cast("str", configuration["shuffle"]))
+        configuration["shuffle"] = _SHUFFLES.load().index(cast("str", configuration["shuffle"]))
         configuration.pop("typesize", None)  # v2 writers take it from the data type, and readers from the chunk
     if codec_id == "zstd" and not configuration["checksum"]:
         del configuration["checksum"]  # younger than many readers, which refuse what they do not know

@@ -8,15 +8,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 
-from azarr.codecs.categorize import Categorize
 from azarr.codecs.registry import parse_codec
-from azarr.codecs.vlen import VariableLengthCodec
 from azarr.data_types import DataType, data_type_for, parse_data_type
 from azarr.data_types.base import MAX_NBYTES, has_byte_order
 from azarr.data_types.numeric import CORE, Number
@@ -47,8 +44,7 @@ _UNSAFE: Final[Mapping[str, str]] = MappingProxyType(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Elements:
+class Elements(NamedTuple):
     """What a v2 document says of elements: their data type, and NumPy's for them as they are stored."""
 
     data_type: DataType
@@ -152,13 +148,13 @@ def _object_type(codecs: Sequence[JSON]) -> DataType:
         if codec_id in _UNSAFE:
             raise UnknownExtensionError(f"object codec {codec_id!r}: {_UNSAFE[codec_id]}; write the array again as text", name=codec_id)
         name = name_in_v3(codec_id)
-        if name == Categorize.name:
+        if codec_id == "categorize":
             return String()
         if codec_id in _OBJECT_CODECS:
             configuration = {key: value for key, value in document.items() if key != "id"}
             codec = parse_codec({"name": name, "configuration": configuration})
-            if isinstance(codec, VariableLengthCodec):
-                return codec.data_type
+            if (held := codec.object_type) is not None:
+                return held
     raise MetadataError(f"dtype '|O' needs an object codec among the filters, one of {', '.join(_OBJECT_CODECS)} or categorize")
 
 

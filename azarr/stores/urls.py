@@ -11,13 +11,10 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from importlib import import_module
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple, TypeAlias, cast
 from urllib.parse import unquote
 
+from azarr.deferred import Deferred
 from azarr.errors import StoreError
 from azarr.extras import Extra
 from azarr.registry import OWN, Entry, Registration, Registry, callable_of
@@ -45,28 +42,6 @@ class Location(NamedTuple):
     store: ReadableStore
     path: str = ""
     zarr_format: Literal[2, 3] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Lazy:
-    """What opens URLs in a module of azarr that is imported when the first such URL is opened, as it may need an extra."""
-
-    module: str
-    extra: Extra | None = None
-    name: str = "open_url"
-
-    def load(self, scheme: str) -> Opener:
-        """The function; ``StoreError`` says what to install."""
-        try:
-            return cast("Opener", getattr(import_module(self.module), self.name))
-        except ImportError as error:
-            if self.extra is None:
-                raise
-            raise StoreError(f'{scheme!r} URLs need an extra: pip install "azarr[{self.extra.name}]" ({error})') from error
-
-    def __call__(self, *args: Any, **options: Any) -> ReadableStore:
-        """The store."""
-        return self.load(self.module)(*args, **options)
 
 
 def open_store(location: StoreLike, **options: Any) -> ReadableStore:
@@ -116,7 +91,7 @@ def _through(base: str, stages: tuple[Stage, ...], options: dict[str, Any]) -> L
         if adapter is None:
             known = ", ".join(f"'{each}:'" for each in (*ADAPTERS, *FORMATS))
             raise StoreError(f"{shown!r}: azarr does not know '{scheme}:' behind a '|'; it knows {known}")
-        store = _called(f"{scheme}:", adapter.load(scheme), (store, path), own.get(scheme, {}))
+        store = _called(f"{scheme}:", adapter.load(), (store, path), own.get(scheme, {}))
         path = inside
     return Location(store, path)
 
@@ -127,7 +102,7 @@ def _is_archive(base: str) -> bool:
     path = split_url(base).path if scheme else base
     if not path.endswith(".zip"):
         return False
-    return scheme not in {"", "file"} or not Path(plain_path(base) if scheme else base).expanduser().is_dir()
+    return scheme not in {"", "file"} or not os.path.isdir(os.path.expanduser(plain_path(base) if scheme else base))
 
 
 def _opened(location: str, options: Mapping[str, Any]) -> ReadableStore:
@@ -135,14 +110,20 @@ def _opened(location: str, options: Mapping[str, Any]) -> ReadableStore:
     scheme = scheme_of(location)
     if not scheme:
         return _called("paths", LocalStore, (location,), options)
-    opener = STORES.get(scheme)
-    if opener is None:
+    entry = STORES.find(scheme)
+    if entry is None:
         pipeline = "; an archive is opened by what stands behind its own URL, '…/data.zip|zip:path/inside'" if scheme in ADAPTERS else ""
         raise StoreError(
             f"azarr has no store for {scheme!r} URLs, and no plug-in has one; "
             f"it opens folders, URLs of {', '.join(STORES.names)}, and any store object you pass{pipeline}"
         )
-    store = _called(f"{scheme}:// URLs", opener.load(scheme) if isinstance(opener, Lazy) else opener, (location,), options)
+    try:
+        opener = entry.value
+    except ImportError as error:
+        if entry.extra is None:
+            raise
+        raise StoreError(f'{scheme!r} URLs need an extra: pip install "azarr[{entry.extra.name}]" ({error})') from error
+    store = _called(f"{scheme}:// URLs", opener, (location,), options)
     if not isinstance(store, ReadableStore):
         raise StoreError(f"what is registered for {scheme!r} URLs answered {type(store).__name__}, which is no store")
     return store
@@ -179,23 +160,22 @@ def _open_memory(url: str) -> ReadableStore:
 def _own_stores() -> Iterable[Entry[Opener]]:
     yield Entry(("file",), _open_folder, OWN)
     yield Entry(("memory",), _open_memory, OWN)
-    for schemes, opener in (
-        (("s3",), Lazy("azarr.stores.s3", Extra("aiobotocore", "s3"))),
-        (("gs", "gcs"), Lazy("azarr.stores.gcs", Extra("aiohttp", "gcs"))),
-        (("az", "abfs", "abfss"), Lazy("azarr.stores.azure", Extra("aiohttp", "azure"))),
-        (("http", "https"), Lazy("azarr.stores.http", Extra("aiohttp", "http"))),
-        (("mongodb", "mongodb+srv"), Lazy("azarr.stores.gridfs", Extra("pymongo", "mongodb"))),
-        (("redis", "rediss"), Lazy("azarr.stores.redis", Extra("redis", "redis"))),
-        (("sqlite",), Lazy("azarr.stores.sqlite")),
+    for schemes, module, extra in (
+        (("s3",), "azarr.stores.s3", Extra("aiobotocore", "s3")),
+        (("gs", "gcs"), "azarr.stores.gcs", Extra("aiohttp", "gcs")),
+        (("az", "abfs", "abfss"), "azarr.stores.azure", Extra("aiohttp", "azure")),
+        (("http", "https"), "azarr.stores.http", Extra("aiohttp", "http")),
+        (("mongodb", "mongodb+srv"), "azarr.stores.gridfs", Extra("pymongo", "mongodb")),
+        (("redis", "rediss"), "azarr.stores.redis", Extra("redis", "redis")),
+        (("sqlite",), "azarr.stores.sqlite", None),
     ):
-        if find_spec(opener.module) is not None:
-            yield Entry(schemes, opener, OWN)
+        yield Entry(schemes, Deferred(module, "open_url", extra=extra), OWN)
 
 
 STORES: Registry[Opener] = Registry("URL scheme", _own_stores(), ("azarr.stores",), callable_of("a function from a URL to a store"))
 """What opens URLs, by their scheme."""
 
-ADAPTERS: Final[Mapping[str, Lazy]] = {"zip": Lazy("azarr.stores.zip", None, "open_inside")}
+ADAPTERS: Final[Mapping[str, Deferred]] = {"zip": Deferred("azarr.stores.zip", "open_inside")}
 """What makes a store of one value of another store, by the name of the stage."""
 
 

@@ -70,7 +70,7 @@ def test_arrays(dtype):
     elements = [np.arange(count).astype(np.dtype(dtype).newbyteorder("=")) for count in (0, 1, 5)]
     array = np.empty(3, object)
     array[:] = elements
-    pipeline = CodecPipeline([codec], spec_of(codec.data_type, 3))
+    pipeline = CodecPipeline([codec], spec_of(codec.object_type, 3))
     encoded = pipeline.encode(array)
     contents = np.array([element.astype(dtype).tobytes() for element in elements], object)
     assert bytes(encoded) == bytes(numcodecs_module("vlen").VLenBytes().encode(contents))
@@ -128,7 +128,7 @@ def test_what_is_not_utf8(raw):
 
 @given(st.binary(max_size=60), st.sampled_from([VlenUtf8(), VlenBytes(), VlenArray("<i4"), ZarrsVlen((Bytes(),), (Bytes(),))]))
 def test_any_bytes_are_decoded_or_refused(data, codec):
-    pipeline = CodecPipeline([codec], spec_of(codec.data_type, 2))
+    pipeline = CodecPipeline([codec], spec_of(codec.object_type, 2))
     try:
         decoded = pipeline.decode(data)
     except CodecError:

@@ -8,11 +8,14 @@ import types
 import pytest
 
 import azarr
+from azarr import extensions
+from azarr.deferred import Deferred
 from azarr.errors import RegistrationError, StoreError
 from azarr.extras import Extra
+from azarr.registry import OWN, Entry, Registry, callable_of
 from azarr.stores import urls
 from azarr.stores.url_parts import folder_and_name, redacted, split_url, stages_of
-from azarr.stores.urls import Lazy, Location, locate, open_store, register_store
+from azarr.stores.urls import Location, locate, open_store, register_store
 from azarr.testing.values import read
 
 
@@ -164,7 +167,7 @@ def zipped(monkeypatch):
         return azarr.MemoryStore({"asked/zarr.json": b"{}"})
 
     monkeypatch.setitem(sys.modules, "azarr_tests_zip", types.SimpleNamespace(open_inside=open_inside))
-    monkeypatch.setattr(urls, "ADAPTERS", {"zip": Lazy("azarr_tests_zip", None, "open_inside")})
+    monkeypatch.setattr(urls, "ADAPTERS", {"zip": Deferred("azarr_tests_zip", "open_inside")})
     return asked
 
 
@@ -279,23 +282,32 @@ def test_what_no_pipeline_does_is_refused(zipped, url, why):
 # --- stores that need an extra
 
 
-def test_a_store_is_imported_when_it_is_asked_for(monkeypatch):
-    lazy = Lazy("azarr_tests_missing", Extra("azarr_tests_sdk", "s3"))
-    with register_store("lazy", lazy):
-        with pytest.raises(StoreError, match=r"""'lazy' URLs need an extra: pip install "azarr\[s3\]" \(No module named"""):
-            open_store("lazy://x")
-        opened = types.SimpleNamespace(open_url=lambda url, *, region=None: azarr.MemoryStore({"url": url.encode()}))
-        monkeypatch.setitem(sys.modules, "azarr_tests_missing", opened)
-        assert open_store("lazy://x", region="r").get_blocking("url") == b"lazy://x"
-        with pytest.raises(TypeError, match="lazy:// URLs have no option 'zone'; they have region"):
-            open_store("lazy://x", zone=1)
-        assert lazy("lazy://y").get_blocking("url") == b"lazy://y"
+@pytest.fixture
+def late(monkeypatch):
+    """A scheme whose module is not there, and that it needs an extra."""
+    entries = tuple(
+        Entry((scheme,), Deferred("azarr_tests_missing", "open_url", extra=extra), OWN)
+        for scheme, extra in (("late", Extra("azarr_tests_sdk", "s3")), ("plain", None))
+    )
+    for module in (urls, extensions):
+        monkeypatch.setattr(module, "STORES", Registry("URL scheme", entries, ("azarr.tests.nothing",), callable_of("a function")))
 
 
-def test_an_extra_that_a_scheme_needs_is_listed():
-    with register_store("lazy", Lazy("azarr_tests_missing", Extra("azarr_tests_sdk", "s3"))):
-        (found,) = (each for each in azarr.supported("URL scheme") if each.name == "lazy")
-        assert (found.extra, found.ready) == ("s3", False)
+def test_a_store_is_imported_when_it_is_asked_for(late, monkeypatch):
+    with pytest.raises(StoreError, match=r"""'late' URLs need an extra: pip install "azarr\[s3\]" \(No module named"""):
+        open_store("late://x")
+    with pytest.raises(ImportError, match="No module named"):
+        open_store("plain://x")
+    opened = types.SimpleNamespace(open_url=lambda url, *, region=None: azarr.MemoryStore({"url": url.encode()}))
+    monkeypatch.setitem(sys.modules, "azarr_tests_missing", opened)
+    assert open_store("late://x", region="r").get_blocking("url") == b"late://x"
+    with pytest.raises(TypeError, match="late:// URLs have no option 'zone'; they have region"):
+        open_store("late://x", zone=1)
+
+
+def test_an_extra_that_a_scheme_needs_is_listed(late):
+    (found,) = (each for each in azarr.supported("URL scheme") if each.name == "late")
+    assert (found.extra, found.ready) == ("s3", False)
 
 
 # --- secrets

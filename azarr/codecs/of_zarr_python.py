@@ -46,11 +46,6 @@ def _class(codec: type, name: str, ours: type[ForeignCodec]) -> type[ForeignCode
     return type(f"{codec.__name__}OfZarrPython", (ours,), members)
 
 
-def is_of_zarr_python(value: object) -> bool:
-    """Whether ``value`` is a codec class of zarr-python, or of a plug-in for it; found out without importing it."""
-    return isinstance(value, type) and any(base.__module__ == "zarr.abc.codec" for base in value.__mro__)
-
-
 class _OfZarrPython(ForeignCodec):
     """What the three kinds share."""
 

@@ -1,0 +1,51 @@
+"""What is imported when it is first asked for, so that programs pay for the parts that they use."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib import import_module
+from typing import Any, NamedTuple
+
+from azarr.extras import Extra
+
+
+class Deferred(NamedTuple):
+    """What is called ``name`` in ``module``, or what that makes of ``args`` where there are any."""
+
+    module: str
+    name: str
+    args: tuple[str, ...] = ()
+    extra: Extra | None = None
+    """What the module cannot be imported without."""
+
+    def load(self) -> Any:
+        """It; the module is imported unless it has been."""
+        found = getattr(import_module(self.module), self.name)
+        return found(*self.args) if self.args else found
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        """What it answers, as it stands for a function."""
+        return self.load()(*args, **options)
+
+
+def deferred_names(
+    package: str, public: Sequence[str], modules: Mapping[str, Iterable[str]]
+) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """``__getattr__`` and ``__dir__`` of a ``package`` (PEP 562) whose ``public`` names are looked up when they are first used.
+
+    ``modules`` say which of the names they have; one that none has, and that the package has not bound itself, is a submodule.
+    """
+    homes = {name: module for module, names in modules.items() for name in names}
+
+    def find(name: str) -> Any:
+        if name not in public:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}", name=name, obj=sys.modules[package])
+        value = Deferred(homes[name], name).load() if name in homes else import_module(f"{package}.{name}")
+        setattr(sys.modules[package], name, value)
+        return value
+
+    def names() -> list[str]:
+        return sorted({*vars(sys.modules[package]), *public})
+
+    return find, names
