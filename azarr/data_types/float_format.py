@@ -6,16 +6,14 @@ They travel as bit patterns here, because a Python float would lose the payload 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from azarr.types import JSON, Array
 
 
-@dataclass(frozen=True, slots=True)
-class FloatFormat:
+class FloatFormat(NamedTuple):
     """A format of floating-point numbers, whose ``dtype`` holds them in its lowest ``nbits`` bits.
 
     ``nan`` is the bit pattern that ``"NaN"`` stands for (``None`` where there is no NaN); ``infinite`` whether there are infinities.

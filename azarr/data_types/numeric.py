@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,9 +12,10 @@ from azarr.errors import MetadataError, WriteError
 from azarr.types import JSON, Array, FillValue
 
 
-@dataclass(frozen=True, slots=True)
 class Number(DataType):
     """What all numbers share: which values may be written to them, and which may be their fill value."""
+
+    __slots__ = ()
 
     def conform(self, array: Array) -> Array:
         """``array`` where it can be rounded to this type; whole numbers must be in range."""
@@ -51,9 +51,10 @@ def check_range(array: Array, least: int, most: int, dtype: np.dtype[Any]) -> No
             raise WriteError(f"values from {low} to {high} do not fit into {dtype}, which holds {least} to {most}")
 
 
-@dataclass(frozen=True, slots=True)
 class Bool(Number):
     """True or false, one byte each."""
+
+    __slots__ = ()
 
     def parse_fill_value(self, document: JSON) -> FillValue:
         """The value of ``true`` or ``false``; also of 0 and 1, which early v3 writers left behind."""
@@ -66,9 +67,10 @@ class Bool(Number):
         return bool(value)
 
 
-@dataclass(frozen=True, slots=True)
 class Integer(Number):
     """A whole number, signed or unsigned."""
+
+    __slots__ = ()
 
     @property
     def bounds(self) -> tuple[int, int]:
@@ -88,9 +90,10 @@ class Integer(Number):
         return int(value)
 
 
-@dataclass(frozen=True, slots=True)
 class Float(Number):
     """A binary floating-point number."""
+
+    __slots__ = ()
 
     @property
     def format(self) -> FloatFormat:
@@ -109,9 +112,10 @@ class Float(Number):
         return self.format.serialize(to_bits(value, self.dtype, 1)[0])
 
 
-@dataclass(frozen=True, slots=True)
 class Complex(Number):
     """A complex number: its real and its imaginary part, each a floating-point number."""
+
+    __slots__ = ()
 
     @property
     def component(self) -> FloatFormat:

@@ -17,9 +17,10 @@ from azarr.errors import MetadataError, WriteError
 from azarr.types import JSON, Array, FillValue
 
 
-@dataclass(frozen=True, slots=True)
 class RawBytes(DataType):
     """So many bytes: ``r<N>`` of the core specification, N in bits, or the ``raw_bytes`` of zarr-python."""
+
+    __slots__ = ()
 
     def to_json(self) -> JSON:
         """The name, which says the number of bits, or the number of bytes."""
@@ -44,9 +45,10 @@ class RawBytes(DataType):
         return _fixed_bytes(self, array, np.void)
 
 
-@dataclass(frozen=True, slots=True)
 class NullTerminatedBytes(DataType):
     """So many bytes at most, and zeros behind them, which are not told from zeros at the end of the bytes."""
+
+    __slots__ = ()
 
     def to_json(self) -> JSON:
         """The number of bytes."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cache, lru_cache, partial
 from types import MappingProxyType
 from typing import Any, Final, cast
@@ -53,9 +52,10 @@ NAMES: Final = (*_FLOATS, *_INTEGERS, "complex_float16", *(f"complex_{name}" for
 """The names of all small types."""
 
 
-@dataclass(frozen=True, slots=True)
 class SmallInteger(Integer):
     """A whole number of a few bits."""
+
+    __slots__ = ()
 
     @property
     def bounds(self) -> tuple[int, int]:
@@ -85,9 +85,10 @@ def _check_floats(array: Array, target: FloatFormat) -> None:
         raise WriteError(f"{float(numbers[~held].flat[0])} does not fit into {target.dtype}, which has no number that is close to it")
 
 
-@dataclass(frozen=True, slots=True)
 class SmallFloat(Float):
     """A floating-point number of 16 bits or fewer that NumPy does not have itself."""
+
+    __slots__ = ()
 
     @property
     def format(self) -> FloatFormat:
@@ -108,9 +109,10 @@ class SmallFloat(Float):
         return DataType.fill_value_of(self, value)
 
 
-@dataclass(frozen=True, slots=True)
 class SmallComplex(Complex):
     """Two small numbers. Where NumPy's friends have no such type, an element is a structure of ``real`` and ``imag``."""
+
+    __slots__ = ()
 
     @property
     def component(self) -> FloatFormat:

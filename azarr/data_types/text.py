@@ -74,9 +74,10 @@ class String(DataType):
         return "an array of strings"
 
 
-@dataclass(frozen=True, slots=True)
 class FixedLengthUTF32(DataType):
     """Text of so many characters at most, each of four bytes, and zeros behind it."""
+
+    __slots__ = ()
 
     def to_json(self) -> JSON:
         """The length in bytes."""

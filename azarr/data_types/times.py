@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final, cast
 
 import numpy as np
@@ -19,9 +18,10 @@ NAT: Final = -(2**63)
 """The number of ticks that means "not a time"."""
 
 
-@dataclass(frozen=True, slots=True)
 class Time(DataType):
     """A point in time (``numpy.datetime64``) or a span of it (``numpy.timedelta64``): a number of ticks of a unit."""
+
+    __slots__ = ()
 
     def to_json(self) -> JSON:
         """The unit, and how many of it make a tick."""
