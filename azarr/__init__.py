@@ -1,13 +1,15 @@
 """azarr, the asyncio-native Zarr library: chunked, compressed N-dimensional arrays, read, streamed and written with ``async for``."""
 
-from azarr import blocking, codecs, telemetry
+from typing import TYPE_CHECKING
+
+from azarr import codecs, telemetry
 from azarr.array import ArrayView, AsyncArray
 from azarr.chunk_cache import ChunkCache, ChunkCacheStats
 from azarr.chunk_keys import ChunkKeyEncoding, register_chunk_key_encoding
 from azarr.chunk_reader import Chunk, ChunkInfo
 from azarr.codecs.registry import register_codec
-from azarr.conversion import convert
 from azarr.data_types import register_data_type
+from azarr.deferred import deferred_names
 from azarr.engine import Engine
 from azarr.errors import (
     CheckpointError,
@@ -31,7 +33,6 @@ from azarr.errors import (
     ZarrError,
 )
 from azarr.executors import InlineExecutor, ThreadExecutor
-from azarr.extensions import Extension, Supported, supported
 from azarr.group import AsyncGroup
 from azarr.handover import Producer
 from azarr.hierarchy import create_array, create_group, create_hierarchy, open, open_array, open_group
@@ -40,25 +41,30 @@ from azarr.process_executor import ProcessExecutor
 from azarr.registry import Registration
 from azarr.retry import RetryPolicy
 from azarr.slices import Slice, SliceInfo, SliceOptions, SliceStream
-from azarr.stores.caching import CachingStats, CachingStore
-from azarr.stores.coalescing import CoalescingStore
-from azarr.stores.latency import LatencyStore
 from azarr.stores.local import LocalStore
 from azarr.stores.memory import MemoryStore
-from azarr.stores.overlay import OverlayStore
 from azarr.stores.prefix import PrefixStore
-from azarr.stores.readonly import ReadOnlyStore
-from azarr.stores.recording import RecordedRequest, RecordingStore
-from azarr.stores.retrying import RetryingStore
-from azarr.stores.sqlite import SQLiteStore
 from azarr.stores.urls import open_store, register_store
-from azarr.stores.zip_store import ZipStore
-from azarr.stores.zipped import ZippedStore
 from azarr.stream import ChunkStream, StreamStats
 from azarr.streaming import StreamOptions
 from azarr.telemetry import Telemetry
-from azarr.transfer import copy, load, save
 from azarr.types import ByteRange, Limits, Listing, Suffix
+
+if TYPE_CHECKING:
+    from azarr import blocking
+    from azarr.conversion import convert
+    from azarr.extensions import Extension, Supported, supported
+    from azarr.stores.caching import CachingStats, CachingStore
+    from azarr.stores.coalescing import CoalescingStore
+    from azarr.stores.latency import LatencyStore
+    from azarr.stores.overlay import OverlayStore
+    from azarr.stores.readonly import ReadOnlyStore
+    from azarr.stores.recording import RecordedRequest, RecordingStore
+    from azarr.stores.retrying import RetryingStore
+    from azarr.stores.sqlite import SQLiteStore
+    from azarr.stores.zip_store import ZipStore
+    from azarr.stores.zipped import ZippedStore
+    from azarr.transfer import copy, load, save
 
 __all__ = [
     "ArrayView",
@@ -146,3 +152,21 @@ __all__ = [
     "supported",
     "telemetry",
 ]
+
+if not TYPE_CHECKING:
+    modules = {
+        "azarr.conversion": ("convert",),
+        "azarr.extensions": ("Extension", "Supported", "supported"),
+        "azarr.stores.caching": ("CachingStats", "CachingStore"),
+        "azarr.stores.coalescing": ("CoalescingStore",),
+        "azarr.stores.latency": ("LatencyStore",),
+        "azarr.stores.overlay": ("OverlayStore",),
+        "azarr.stores.readonly": ("ReadOnlyStore",),
+        "azarr.stores.recording": ("RecordedRequest", "RecordingStore"),
+        "azarr.stores.retrying": ("RetryingStore",),
+        "azarr.stores.sqlite": ("SQLiteStore",),
+        "azarr.stores.zip_store": ("ZipStore",),
+        "azarr.stores.zipped": ("ZippedStore",),
+        "azarr.transfer": ("copy", "load", "save"),
+    }
+    __getattr__, __dir__ = deferred_names(__name__, __all__, modules)

@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[1] / "azarr"
 FLOORS = {
     "azarr": 5,
     "azarr.types": 0,
+    "azarr.deferred": 0,
     "azarr.errors": 0,
     "azarr.extras": 0,
     "azarr.plugins": 0,
@@ -149,6 +150,13 @@ def test_imports_point_downwards(module):
     for imported in own(imports_of(module, at_import=False)):
         assert imported in MODULES, f"{module} imports {imported}, which does not exist"
         assert floor_of(imported) <= floor_of(module), f"{module} imports {imported} from a higher floor"
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_what_is_imported_by_its_name_stands_on_that_floor_or_below(module):
+    strings = {node.value for node in ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8"))) if isinstance(node, ast.Constant)}
+    for name in own({each for each in strings if isinstance(each, str)}) & MODULES.keys() - {"azarr"}:
+        assert floor_of(name) <= floor_of(module), f"{module} names {name} of a higher floor"
 
 
 @pytest.mark.parametrize("module", sorted(module for module in MODULES if floor_of(module) in {0, 1}))

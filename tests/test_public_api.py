@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
 import inspect
 import subprocess
 import sys
@@ -10,6 +12,7 @@ import types
 import pytest
 
 import azarr
+import azarr.stores
 import azarr.testing
 import azarr.testing.faults
 
@@ -154,6 +157,36 @@ CODECS = [
 
 MODULES = [azarr, azarr.blocking, azarr.codecs, azarr.telemetry, azarr.testing, azarr.testing.faults]
 
+SELDOM = {
+    "azarr.blocking",
+    "azarr.codecs.blosc",
+    "azarr.codecs.gzip",
+    "azarr.codecs.imagecodecs",
+    "azarr.codecs.of_numcodecs",
+    "azarr.codecs.of_zarr_python",
+    "azarr.codecs.vlen",
+    "azarr.conversion",
+    "azarr.extensions",
+    "azarr.plugins",
+    "azarr.stores.caching",
+    "azarr.stores.http",
+    "azarr.stores.s3",
+    "azarr.stores.sqlite",
+    "azarr.stores.zip_store",
+    "azarr.transfer",
+    "aiohttp",
+    "email",
+    "fractions",
+    "importlib.metadata",
+    "lz4",
+    "ml_dtypes",
+    "multiprocessing",
+    "numcodecs",
+    "sqlite3",
+    "zipfile",
+}
+"""What ``import azarr`` leaves to those who need it, as importing it takes time."""
+
 
 def objects():
     """Every public class and function by its full name."""
@@ -209,5 +242,29 @@ def test_modules_for_typing_are_marked():
 
 
 def test_importing_starts_no_thread_and_no_loop():
-    code = "import threading, azarr, sys; assert threading.active_count() == 1; assert not {'numcodecs', 'ml_dtypes'} & sys.modules.keys()"
+    code = "import threading, azarr; assert threading.active_count() == 1"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_importing_imports_nothing_that_is_seldom_needed():
+    code = "import asyncio, numpy, sys; before = set(sys.modules); import azarr; print(*(set(sys.modules) - before))"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert set(done.stdout.split()) & SELDOM == set()
+
+
+def test_what_is_seldom_needed_exists():
+    for name in SELDOM:
+        assert importlib.util.find_spec(name) is not None or name == "ml_dtypes"
+
+
+@pytest.mark.parametrize("package", [azarr, azarr.codecs, azarr.stores], ids=lambda package: package.__name__)
+def test_names_that_are_imported_late_are_those_that_type_checkers_see(package):
+    tree = ast.parse(inspect.getsource(package))
+    (block,) = (node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
+    for statement in block.body:
+        module = importlib.import_module(statement.module)
+        for name in {alias.name for alias in statement.names} & set(package.__all__):
+            assert getattr(package, name) is getattr(module, name, module)
+    assert set(package.__all__) <= set(dir(package))
+    with pytest.raises(AttributeError, match=f"module '{package.__name__}' has no attribute 'nothing'"):
+        _ = package.nothing
