@@ -180,6 +180,12 @@ def encoded_or_none(pipeline: CodecPipeline, chunk: Array) -> Buffer | None:
     return None if is_fill(chunk, pipeline.spec.fill) else pipeline.encode(chunk)
 
 
+def joined_nbytes(pipeline: CodecPipeline, count: int) -> int:
+    """How many bytes so many encoded chunks may have to be decoded in one go: more than any that a codec would make."""
+    decoded = count * pipeline.spec.nbytes
+    return decoded + decoded // 8 + JOINED_NBYTES
+
+
 def spread(memory: memoryview, nbytes: int, sizes: Sequence[int | None]) -> list[int]:
     """Move chunks of ``nbytes`` that lie one behind the other in ``memory`` to where they belong; which are missing, as ``sizes`` say."""
     missing = [number for number, size in enumerate(sizes) if size is None]
@@ -293,8 +299,7 @@ class PlainChunks:
     def fetch_joined(self, run: AnyRun) -> tuple[memoryview, list[int | None]] | None:
         if (names := self._folder_and_names(run)) is None:
             return None
-        decoded = run.length * self.pipeline_of(run.coords).spec.nbytes
-        memory = scratch.encoded.reserve(decoded + decoded // 8 + JOINED_NBYTES)
+        memory = scratch.encoded.reserve(joined_nbytes(self.pipeline_of(run.coords), run.length))
         sizes = self.store.get_joined(*names, memory)
         return (memory, sizes) if len(sizes) == run.length else None
 

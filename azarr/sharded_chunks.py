@@ -13,12 +13,13 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any, TypeAlias, cast
 
 from azarr.chunk_grids import RegularGrid
 from azarr.chunk_keys import ChunkKeyEncoding
 from azarr.chunk_lengths import ChunkLengths
-from azarr.chunk_sources import Batch, Extent, Piece, Place, about, encoded_or_none, patched, placed, run_length
+from azarr.chunk_sources import Batch, Extent, Piece, Place, about, encoded_or_none, joined_nbytes, patched, placed, run_length
 from azarr.codecs import scratch
 from azarr.codecs.base import wrong_size
 from azarr.codecs.fields import FieldPipeline
@@ -264,8 +265,24 @@ class ShardedChunks:
         return missing
 
     def fetch_joined(self, run: AnyRun) -> tuple[memoryview, list[int | None]] | None:
-        del run
-        return None
+        if run.length == 1:
+            return None
+        coords = run.chunk_coords()
+        unit, wanted = self._unit(coords[0]), range(run.length)
+        located, ranges = self._known(unit, coords, wanted) or self._index_blocking(unit, coords, wanted)
+        if not ranges or any(one.stop != other.start for (_, one), (_, other) in pairwise(ranges)):
+            return None
+        begin, end = ranges[0][1].start, cast("int", ranges[-1][1].stop)
+        if end - begin > joined_nbytes(self.pipeline, run.length):
+            return None
+        where = ByteRange(begin, end)
+        found = cast("BlockingStore", self.store).get_stamped_blocking(self.key(unit), where, scratch.encoded.reserve)
+        if not self._fits(unit, located, found):
+            return None
+        sizes: list[int | None] = [None] * run.length
+        for number, each in ranges:
+            sizes[number] = cast("int", each.stop) - each.start
+        return memoryview(cast("Buffer", found.value)), sizes
 
     def fetch_at_hand(self, coords: Coords, limit: int) -> Buffer | None:
         raise BlockingIOError(f"the chunk {coords} of at most {limit} bytes is in a shard, whose index comes first")

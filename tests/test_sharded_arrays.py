@@ -24,6 +24,7 @@ from azarr.codecs import (
 from azarr.data_types import parse_data_type
 from azarr.stores.latency import LatencyStore
 from azarr.stores.memory import MemoryStore
+from azarr.types import ByteRange
 
 PLAIN = (Bytes("big"), Zstd(1))
 INDEX = (Bytes("big"),)
@@ -109,6 +110,96 @@ async def test_chunks_may_share_bytes_lie_apart_and_in_any_order(location, block
     assert (await array[3:6].read()).tolist() == [2, 5, 6]
     await array[2:4].write([8, 9])  # must not change the chunk that shared its bytes
     assert (await array.read()).tolist() == [1, 2, 8, 9, 5, 6, 7, 7]
+
+
+# --- rows of chunks that lie one behind the other
+
+
+class Asked(MemoryStore):
+    """Notes the parts of values that are asked for."""
+
+    def __init__(self):
+        super().__init__()
+        self.parts = []
+
+    def get_stamped_blocking(self, key, byte_range=None, reserve=None):
+        self.parts.append(byte_range)
+        return super().get_stamped_blocking(key, byte_range, reserve)
+
+
+ROWS = np.arange(64, dtype="i4").reshape(4, 16)
+
+
+async def rows(shard_of=lambda parts: parts, *, missing=()):
+    """An array of one shard of four rows of four chunks, whose parts are put into it as ``shard_of`` says."""
+    store = Asked()
+    options = {"chunks": (1, 4), "shards": (4, 16), "compressors": [Zstd(1)], "fill_value": -1}
+    array = await azarr.create_array(store, "a", shape=(4, 16), dtype="i4", **options)
+    await array.write(ROWS)
+    layout = array.metadata.codecs[0].layout(array.metadata.chunk_spec)
+    parts = [None if number in missing else part for number, part in enumerate(layout.split(store.get_blocking("a/c/0/0")))]
+    store.set_blocking("a/c/0/0", shard_of(parts) if shard_of(parts) is not parts else layout.join(parts))
+    store.parts.clear()
+    return array, store
+
+
+def laid_out(order, *, damage=None, gap=0):
+    """A shard whose chunks are stored in another order than that of the index, with gaps, or one of them damaged."""
+
+    def shard_of(parts):
+        body, entries = bytearray(), np.full((16, 2), 2**64 - 1, "<u8")
+        for number in order:
+            part = bytes(parts[number])
+            if number == damage:
+                part = b"\0" + part[1:]
+            entries[number] = len(body), len(part)
+            body += part + bytes(gap)
+        index = entries.tobytes()
+        return bytes(body) + bytes(Crc32c().encode(index))
+
+    return shard_of
+
+
+async def test_a_row_of_chunks_is_one_request():
+    array, store = await rows()
+    np.testing.assert_array_equal(await array.read(), ROWS)
+    assert len([part for part in store.parts if isinstance(part, ByteRange)]) == 4
+
+
+@pytest.mark.parametrize("missing", [{0}, {5}, {3, 4}, {0, 1, 2, 3}, {4, 5, 7, 13}, set(range(16)) - {6}])
+async def test_chunks_of_a_row_that_are_not_stored_are_fill_value(missing):
+    array, _ = await rows(missing=missing)
+    expected = ROWS.copy()
+    for number in missing:
+        expected[number // 4, number % 4 * 4 : number % 4 * 4 + 4] = -1
+    np.testing.assert_array_equal(await array.read(), expected)
+
+
+@pytest.mark.parametrize("gap", [0, 3])
+@pytest.mark.parametrize("order", [[*range(16)], [*range(15, -1, -1)], [*range(0, 16, 2), *range(1, 16, 2)]], ids=repr)
+async def test_rows_are_read_wherever_their_chunks_lie(order, gap):
+    array, _ = await rows(laid_out(order, gap=gap))
+    np.testing.assert_array_equal(await array.read(), ROWS)
+
+
+@pytest.mark.parametrize("damage", [0, 6, 15])
+async def test_a_damaged_chunk_of_a_row_is_named(damage):
+    array, _ = await rows(laid_out(range(16), damage=damage))
+    with pytest.raises(azarr.CodecError) as failure:
+        await array.read()
+    assert failure.value.coords == (damage // 4, damage % 4)
+
+
+async def test_a_row_that_claims_to_be_long_is_not_read_at_once():
+    def shard_of(parts):
+        entries = np.full((16, 2), 2**64 - 1, "<u8")
+        entries[0], entries[1] = (0, 10 * 2**20), (10 * 2**20, 10 * 2**20)
+        return bytes(20 * 2**20) + bytes(Crc32c().encode(entries.tobytes()))
+
+    array, store = await rows(shard_of)
+    with pytest.raises(azarr.CodecError):
+        await array[0].read()
+    assert max(part.stop - part.start for part in store.parts if isinstance(part, ByteRange)) == 10 * 2**20
 
 
 # --- readers beside writers
