@@ -452,7 +452,8 @@ def test_closing_while_another_thread_waits(loop):
         closing = pool.submit(chunks.close)
         until(lambda: chunks._closed)
         array.store.gate.set()
-        assert waiting.result(PATIENCE) == []
+        # the chunk that was under way comes if it is quicker than the end
+        assert [chunk.coords for chunk in waiting.result(PATIENCE)] in ([], [(0, 0)])
         closing.result(PATIENCE)
     assert list(chunks) == []
     assert tasks(loop) == 0

@@ -613,7 +613,7 @@ async def test_a_worker_that_hangs_does_not_hold_up_the_stream(hang, clock, wher
                 got.append(chunk.coords)  # noqa: PERF401 - looked at meanwhile
 
     consuming = asyncio.create_task(consume())
-    await until(lambda: store.inside and len(got) >= (12 if ordered else 24))
+    await until(lambda: store.inside and len(got) >= (12 if ordered else 24) and stream.stats.in_flight == 1)
     for _ in range(3):
         await asyncio.sleep(SECONDS)  # it is looked at the clock
     assert not told

@@ -1011,10 +1011,10 @@ async def test_a_lock_that_is_not_let_go_for_too_long(on_error):
     async with locks.hold("a/c/0/1"):
         if on_error == "raise":
             with pytest.raises(StreamTimeoutError) as caught:
-                await array.write_stream(Items(items), timeout=0.02)
+                await array.write_stream(Items(items), timeout=1)
             assert caught.value.coords == (0, 1)
         else:
-            report = await array.write_stream(Items(items), timeout=0.02, on_error="skip")
+            report = await array.write_stream(Items(items), timeout=1, on_error="skip")
             assert (report.written, report.failed) == (23, 1)
     await until(lambda: not locks._queues)
     assert "a/c/0/1" not in store.sets
