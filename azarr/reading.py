@@ -24,6 +24,7 @@ from azarr.observing import chunk_reads, telling
 from azarr.projections import AnyRun
 from azarr.runners import TaskRunner
 from azarr.selection import AnySelection
+from azarr.stores.base import AT_HAND_NBYTES
 from azarr.telemetry import ReadEvent
 from azarr.types import Array, Buffer, Coords, element_nbytes
 from azarr.window import Window
@@ -32,9 +33,6 @@ Fetched = Iterable[tuple[int, Buffer | None]]
 
 REQUEST_NBYTES = 8 * 2**20
 """Decoded bytes of one shard that one task fetches and one job decodes, where the store is read on the loop."""
-
-AT_HAND_NBYTES = 65536
-"""Up to here, copying a chunk takes the event loop less time than giving it to a worker does."""
 
 
 async def read(source: ChunkSource, selection: AnySelection, out: Array, engine: Engine) -> None:

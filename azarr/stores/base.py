@@ -216,6 +216,10 @@ class BlockingStore(Protocol):
             self.set_blocking(key, new)
 
 
+AT_HAND_NBYTES = 65536
+"""Up to here, having a value copied takes the event loop less time than giving that to a worker does."""
+
+
 class PromptStore(Protocol):
     """A blocking store that can say whether it has a value at hand, so that the event loop itself may read small ones."""
 

@@ -23,7 +23,6 @@ from azarr.stores.base import (
     Stamped,
     Version,
     Versioned,
-    at_hand,
     check_key,
     check_names,
     check_prefix,
@@ -42,7 +41,7 @@ from azarr.stores.files import (
 )
 from azarr.stores.folders import TEMPORARY, erase_folder, keys_below, listing_of, make_folder, sync_folder
 from azarr.stores.threads import ThreadedStore, to_its_end
-from azarr.types import Buffer, ByteRange, Listing
+from azarr.types import Buffer, Listing
 
 Durability: TypeAlias = Literal["none", "file", "full"]
 
@@ -51,9 +50,6 @@ Check: TypeAlias = Callable[[int | None], None]
 
 _ATTEMPTS = 10
 """How often a write starts again because its folder was erased under it."""
-
-SHORT_NBYTES = 65536
-"""Up to here, reading a file that the system has in memory takes the event loop less time than having a thread do it."""
 
 _BATCH = 1000
 """Keys that a listing fetches per thread hop."""
@@ -132,18 +128,6 @@ class LocalStore(ThreadedStore, ConditionalStore, LockingStore):
 
     def __hash__(self) -> int:
         return hash((type(self), self._root))
-
-    async def get(self, key: str, byte_range: Request = None) -> Buffer | None:
-        prompt = at_hand(self)
-        if prompt is None or (byte_range is not None and not (isinstance(byte_range, ByteRange) and byte_range.start == 0)):
-            return await super().get(key, byte_range)
-        most = SHORT_NBYTES if byte_range is None or byte_range.stop is None else min(SHORT_NBYTES, byte_range.stop)
-        try:
-            value = prompt(key, most, lambda nbytes: memoryview(bytearray(nbytes)))
-        except (OSError, UnicodeEncodeError):  # a thread finds out
-            return await super().get(key, byte_range)
-        await asyncio.sleep(0)  # whoever reads file after file leaves others their turn
-        return None if value is None else bytes(value)
 
     async def get_versioned(self, key: str, byte_range: Request = None) -> Versioned:
         return await asyncio.to_thread(self._get_versioned, key, byte_range)

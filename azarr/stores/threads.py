@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Callable
 from typing import TypeVar
 
-from azarr.stores.base import BlockingStore, Request, Stamped, StampingStore, Store
-from azarr.types import Buffer
+from azarr.stores.base import AT_HAND_NBYTES, BlockingStore, Request, Stamped, StampingStore, Store, at_hand
+from azarr.types import Buffer, ByteRange
 
 T = TypeVar("T")
 
@@ -31,13 +31,22 @@ async def ended(job: asyncio.Future[T]) -> T:
 
 
 class ThreadedStore(Store, BlockingStore, StampingStore):
-    """A store whose calls block: what is awaited is called in a worker thread.
+    """A store whose calls block: what is awaited is called in a worker thread, unless it is a small value at hand.
 
     A write or an erasure that is cancelled ends only when its thread has, so that it cannot overtake what the caller does next.
     """
 
     async def get(self, key: str, byte_range: Request = None) -> Buffer | None:
-        return await asyncio.to_thread(self.get_blocking, key, byte_range)
+        prompt = at_hand(self)
+        if prompt is None or not (byte_range is None or (isinstance(byte_range, ByteRange) and byte_range.start == 0)):
+            return await asyncio.to_thread(self.get_blocking, key, byte_range)
+        most = AT_HAND_NBYTES if byte_range is None or byte_range.stop is None else min(AT_HAND_NBYTES, byte_range.stop)
+        try:
+            value = prompt(key, most, lambda nbytes: memoryview(bytearray(nbytes)))
+        except (OSError, UnicodeEncodeError):  # a thread finds out
+            return await asyncio.to_thread(self.get_blocking, key, byte_range)
+        await asyncio.sleep(0)  # whoever reads value after value leaves others their turn
+        return None if value is None else bytes(value)
 
     async def get_stamped(self, key: str, byte_range: Request = None) -> Stamped:
         return await asyncio.to_thread(self.get_stamped_blocking, key, byte_range)
