@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, NamedTuple, Unpack
+from typing import Any, Final, NamedTuple, TypeVar, Unpack
 from urllib.parse import parse_qsl, urlencode
 
 from bson import ObjectId
@@ -28,6 +28,8 @@ from azarr.types import Buffer, ByteRange
 
 __all__ = ["GridFSStore", "open_url"]
 
+T = TypeVar("T")
+
 PIECE_NBYTES: Final = 255 * 1024
 """Into pieces of so many bytes GridFS cuts values, unless a user says otherwise."""
 
@@ -37,6 +39,9 @@ LEVEL_BATCH: Final = 200
 
 TIDYING: Final = 5.0
 """Seconds for taking away what a write that failed has left."""
+
+CONNECTING: Final = 0.01
+"""Seconds between a request that was to have a connection when all were closed, and the same once more."""
 
 NOT_ALLOWED: Final = frozenset({13, 18})
 TOO_MANY: Final = frozenset({462, 16500})
@@ -123,6 +128,18 @@ class GridFSStore(NetworkStore[Client]):
         database, name = mongo[self._database], self._bucket
         bucket = AsyncGridFSBucket(database, name, chunk_size_bytes=self._piece_nbytes)
         return Client(mongo, bucket, database[f"{name}.keys"], database[f"{name}.files"], database[f"{name}.chunks"])
+
+    async def _made(self, operation: str, key: str, attempt: Callable[[Attempt], Awaitable[T]], nbytes: int = 0) -> T:
+        async def connected(number: Attempt) -> T:
+            while True:
+                try:
+                    return await attempt(number)
+                except failures.AutoReconnect as error:
+                    if not was_waiting(error):
+                        raise
+                await asyncio.sleep(CONNECTING)  # the next request waits until the server answers again, if that takes longer
+
+        return await super()._made(operation, key, connected, nbytes)
 
     async def _get(self, client: Client, key: str, request: Request, attempt: Attempt, *, tagged: bool) -> Fetched | None:  # noqa: ARG002
         before: object = None
@@ -288,6 +305,15 @@ def place_of(url: str) -> tuple[str, str | None]:
         raise StoreError(f"{redacted(url)!r} names a collection; a bucket is named by '?bucket=…'")
     hosts = ",".join(host if port is None or scheme != "mongodb" else f"{host}:{port}" for host, port in parts["nodelist"])
     return hosts, parts["database"]
+
+
+def was_waiting(error: failures.AutoReconnect) -> bool:
+    """Whether a request was still to have a connection.
+
+    When one connection breaks, the driver closes all, and refuses whoever waits for one. That is no failure of theirs: nothing has been
+    sent for them. What breaks in the network has an ``OSError`` for its cause.
+    """
+    return isinstance(error.__cause__, failures.AutoReconnect)
 
 
 def span_of(request: Request, nbytes: int) -> tuple[int, int]:

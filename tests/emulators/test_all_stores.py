@@ -7,6 +7,7 @@ processes make, 10 by default.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import multiprocessing
 import os
 
@@ -91,8 +92,10 @@ def proxy_to(server, name):
 async def test_nothing_is_wrong_or_missing_on_a_bad_network(kind):
     name, server, make = kind
     count = CHUNKS if name != "mongodb" else max(100, CHUNKS // 20)  # this server takes ever longer for a file
+    # its driver closes all connections when one breaks, and looks for the server again
+    patience = PATIENT if name != "mongodb" else dataclasses.replace(PATIENT, attempt_timeout=20)
     data = np.arange(1, count * 64 + 1).reshape(count, 64)
-    async with proxy_to(server, name) as proxy, make(proxy.url, retry=PATIENT) as store:
+    async with proxy_to(server, name) as proxy, make(proxy.url, retry=patience) as store:
         array = await azarr.create_array(store, "x", shape=data.shape, chunks=(1, 64), dtype=data.dtype, fill_value=-1)
         await array.write(data)
         read = await (await azarr.open_array(store, "x")).read()
@@ -112,8 +115,11 @@ async def test_without_retries_the_first_fault_is_told(kind):
         with pytest.raises(StoreError):
             for _ in range(1000):
                 assert await store.get("k") == b"value" * 100
-        # aiohttp sends a request itself once more where a connection breaks that was used before
-        assert 1 <= sum(proxy.injected.values()) <= 2
+        # aiohttp sends a request itself once more where a connection breaks that was used before; MongoDB's driver has connections to
+        # watch the server, too
+        injected = sum(proxy.injected.values())
+        assert injected >= 1
+        assert injected <= 2 or name == "mongodb"
         assert store.stats.retries == 0
 
 

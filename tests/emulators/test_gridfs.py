@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import pickle
 import zlib
 
@@ -19,7 +20,7 @@ from azarr.retry import NO_RETRIES, RetryPolicy
 from azarr.stores.gridfs import GridFSStore, open_url
 from azarr.stores.urls import open_store
 from azarr.testing import FaultProxy, StoreSuite
-from azarr.testing.faults import LostResponse
+from azarr.testing.faults import LostResponse, Reset
 from azarr.types import ByteRange, Listing
 
 QUICK = RetryPolicy(first_delay=0.0001, longest_delay=0.001, total=None, attempts=30, budget=10**9)
@@ -68,6 +69,21 @@ class TestGridFSStoreOnABadNetwork(StoreSuite):
             url = f"mongodb://{proxy.host}:{proxy.port}/{mongodb_database}?directConnection=true"
             async with GridFSStore(url, retry=QUICK) as store:
                 yield store
+
+
+async def test_connection_that_breaks_is_a_failure_of_its_request_alone(mongodb_server, mongodb_database):
+    counted = itertools.count()
+
+    def broken(request):
+        return Reset() if b"fs.chunks" in request.head and next(counted) in {10, 100} else None
+
+    async with FaultProxy(mongodb_server.host, mongodb_server.port, faults=broken, protocol="tcp") as proxy:
+        url = f"mongodb://{proxy.host}:{proxy.port}/{mongodb_database}?directConnection=true"
+        async with GridFSStore(url, retry=RetryPolicy(first_delay=0.001), concurrency=64) as store:
+            await asyncio.gather(*(store.set(f"a/{number}", b"value" * number) for number in range(64)))
+            values = await asyncio.gather(*(store.get(f"a/{number}") for number in range(64)))
+            assert values == [b"value" * number for number in range(64)]
+            assert 1 <= store.stats.retries <= sum(proxy.injected.values())
 
 
 @pytest.fixture
