@@ -17,11 +17,16 @@ from azarr.chunk_sources import Batch, ChunkSource
 from azarr.codecs.pipeline import CodecPipeline
 from azarr.engine import Engine
 from azarr.errors import CodecError, StreamTimeoutError
+from azarr.executors import ThreadExecutor
 from azarr.observing import chunk_reads
 from azarr.projections import AnyRun, Projection
 from azarr.reading import located
 from azarr.selection import AnySelection, PointSelection, Positions, Selection
+from azarr.stores.base import AT_HAND_NBYTES
 from azarr.types import Array, Buffer, Coords
+
+PROMPT_NBYTES = 16 * 2**10
+"""Up to here, decoding a chunk takes the event loop less time than giving that to a worker does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +121,32 @@ class ChunkReader:
             return outcomes
         finally:
             del outcomes  # an error among them leads to this frame, which must not lead back
+
+    @property
+    def prompt(self) -> bool:
+        """Whether chunks are so small and decoded so quickly that reading those at hand takes the loop less time than telling a worker."""
+        pipeline, threads = self.source.pipeline, type(self.engine.executor) is ThreadExecutor
+        small = pipeline.spec.nbytes <= PROMPT_NBYTES and not pipeline.spec.variable
+        return threads and small and pipeline.releases_gil and self.function is None
+
+    def read_at_hand(self, batch: Batch) -> list[Outcome] | None:
+        """As ``read``, on the loop; ``None`` where the store would have to wait for a chunk, or a worker finds out better what is wrong."""
+        if self.engine.closed:
+            return None
+        outcomes: list[Outcome] = []
+        try:
+            for run in batch:
+                for place in run.projections():
+                    begun = time.perf_counter()
+                    encoded = self.source.fetch_at_hand(place.coords, AT_HAND_NBYTES)
+                    outcomes.append(self._outcome(place, encoded, time.perf_counter() - begun))
+                    if self._failed(outcomes):
+                        return outcomes
+            return outcomes
+        except Exception:  # noqa: BLE001 - the worker meets it again
+            return None
+        finally:
+            del outcomes  # as above
 
     def _read_run(self, run: AnyRun) -> list[Outcome]:
         places = list(run.projections())

@@ -60,6 +60,8 @@ class Engine:
         self.executor: CodecExecutor = executor_of(executor, workers)
         self.place: Callable[[CodecPipeline], CodecPipeline] | None = getattr(self.executor, "pipeline", None)
         """Makes pipelines work where the executor has them work; ``None`` where that is in the workers."""
+        self.closed = False
+        """Whether it has been closed: nothing can be read or written with it any more."""
         self._by_loop: dict[asyncio.AbstractEventLoop, tuple[Mailbox, asyncio.Semaphore]] = {}
         self._on_loop_itself = 0
 
@@ -74,6 +76,7 @@ class Engine:
 
     async def aclose(self) -> None:
         """Close the executor: its workers end once they have finished what they were given."""
+        self.closed = True
         self.executor.close()
         self._by_loop.clear()
 

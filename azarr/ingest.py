@@ -28,7 +28,7 @@ from azarr.metadata.model import ArrayMetadata
 from azarr.observing import telling
 from azarr.placement import Entry, Target, Touched, data_of, said_coords
 from azarr.progress import ProgressOption, progress_of
-from azarr.runners import TaskRunner
+from azarr.runners import LOOP_SHARE, TaskRunner
 from azarr.selection import AnySelection, as_planned
 from azarr.stores.base import WritableStore
 from azarr.telemetry import WriteEvent
@@ -36,9 +36,6 @@ from azarr.types import Coords, element_nbytes
 from azarr.unit_writer import Outcome, runner_for
 from azarr.window import FedWindow
 from azarr.writing import conform
-
-LOOP_SHARE = 0.002
-"""Seconds after which a source that never waits lets the loop do something else."""
 
 TIMEOUT = 60.0
 """Seconds that storing a chunk or shard may take: longer than what stores need to answer on a bad day, retries included."""

@@ -54,7 +54,7 @@ async def fill(source: ChunkSource, selection: AnySelection, out: Array, engine:
         job = partial(read_batch, source, out)
         second = next(batches, None)
         if second is None:
-            if placed_at_hand(source, out, first):
+            if not engine.closed and placed_at_hand(source, out, first):
                 await engine.give_way()
             else:
                 await engine.call(job, first)

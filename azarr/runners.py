@@ -13,6 +13,9 @@ from typing import Any, Generic, Protocol, TypeVar, cast
 
 from azarr.executors import CodecExecutor, Mailbox, OnDone, Reply
 
+LOOP_SHARE = 0.002
+"""Seconds that the loop may be kept from something else."""
+
 T = TypeVar("T")
 R = TypeVar("R")
 T_contra = TypeVar("T_contra", contravariant=True)
@@ -73,6 +76,9 @@ class WorkerRunner(Generic[T, R]):
     A job that takes longer than ``timeout`` seconds is given up: what ``expired`` makes of its item stands for its result, and nobody
     waits for it any more, since a call that blocks in a worker cannot be cancelled. A job that no worker takes up is given up when
     none of this runner's has come to its end for so long: the workers hang.
+
+    ``prompt`` answers on the loop, where that is less work than telling a worker and being told. It is asked until it answers ``None``, as
+    there is something to wait for, or keeps the loop for longer than its share.
     """
 
     def __init__(
@@ -83,8 +89,9 @@ class WorkerRunner(Generic[T, R]):
         *,
         timeout: float | None = None,
         expired: Callable[[T], R] | None = None,
+        prompt: Callable[[T], R | None] | None = None,
     ) -> None:
-        self._executor, self._mailbox, self._function = executor, mailbox, function
+        self._executor, self._mailbox, self._function, self._prompt = executor, mailbox, function, prompt
         self._timeout, self._expired = timeout, expired
         self._running = Running()
         self._stopped = False
@@ -96,7 +103,11 @@ class WorkerRunner(Generic[T, R]):
 
     def start(self, item: T, on_done: OnDone) -> None:
         number = self._number
-        self._executor.submit(self._mailbox, partial(self._finish, number), self._run, number, item)
+        result = None if self._prompt is None else self._prompted(self._prompt, item)
+        if result is None:
+            self._executor.submit(self._mailbox, partial(self._finish, number), self._run, number, item)
+        else:
+            self._mailbox.post(partial(self._finish, number), result, None)
         self._number += 1
         self._watched[number] = item, on_done, time.monotonic()
         del on_done  # an error of a job that has been run already leads to this frame
@@ -112,6 +123,13 @@ class WorkerRunner(Generic[T, R]):
             return cast("R", await reply.outcome())
         finally:
             del reply
+
+    def _prompted(self, prompt: Callable[[T], R | None], item: T) -> R | None:
+        begun = time.monotonic()
+        result = prompt(item)
+        if result is None or time.monotonic() - begun > LOOP_SHARE:
+            self._prompt = None
+        return result
 
     def _run(self, number: int, item: T) -> R | None:
         if self._stopped:

@@ -23,12 +23,12 @@ from azarr.engine import Engine
 from azarr.errors import SelectionError, StreamError, StreamTimeoutError
 from azarr.progress import ProgressOption, progress_of
 from azarr.projections import Plan
-from azarr.runners import TaskRunner
+from azarr.runners import LOOP_SHARE, TaskRunner
 from azarr.selection import AnySelection, AxisSelection, IndexSelection, PointSelection, Positions, Selection
 from azarr.slice_assembly import Assembly, Block, Share, Target
 from azarr.slice_plans import Blocks, Planes, Rows, key_of
 from azarr.stores.base import ListableStore
-from azarr.stream import LOOP_SHARE, ChunkStream, Counts, OnError, Stream
+from azarr.stream import ChunkStream, Counts, OnError, Stream
 from azarr.streaming import ASKED_FOR, BATCH_NBYTES, FILTERED, TIMEOUT, StreamOptions, check, fingerprint_of, position
 from azarr.types import Array, Coords
 from azarr.window import Window

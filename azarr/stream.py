@@ -18,11 +18,9 @@ from azarr.errors import StreamError
 from azarr.handover import Producer, Queue, Sender, hand_over
 from azarr.observing import Observer, StreamSpan
 from azarr.progress import Progress
+from azarr.runners import LOOP_SHARE
 from azarr.types import Coords
 from azarr.window import Window
-
-LOOP_SHARE = 0.002
-"""Seconds after which a stream whose chunks are always ready lets the loop do something else."""
 
 OnError: TypeAlias = Literal["raise", "skip"] | Callable[[Coords, Exception], object]
 """What becomes of a chunk that fails: the stream fails, it goes on without it, or a function, which may be ``async``, is told."""

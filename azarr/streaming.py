@@ -160,7 +160,8 @@ def runner_of(reader: ChunkReader, function: AsyncFunction | None, counts: Count
     """What reads batches, and applies a ``function`` that is awaited."""
     executor, mailbox, timeout = reader.engine.executor, reader.engine.mailbox(), reader.timeout
     if reader.source.blocking and reader.through is None:
-        reading = WorkerRunner(executor, mailbox, reader.read, timeout=timeout, expired=reader.expired)
+        at_hand = reader.read_at_hand if reader.prompt else None
+        reading = WorkerRunner(executor, mailbox, reader.read, timeout=timeout, expired=reader.expired, prompt=at_hand)
         return reading if function is None else TaskRunner(partial(apply, function, reading.do))
     decoding = WorkerRunner(executor, mailbox, reader.decode, timeout=timeout, expired=reader.undecoded)
     fetch = counts.counting(partial(reader.fetch, decode=decoding.do))

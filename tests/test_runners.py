@@ -236,3 +236,36 @@ async def test_a_single_job_that_fails_keeps_nothing(workers):
             assert alive() is None
         finally:
             gc.enable()
+
+
+# Answering at once
+
+
+async def test_what_is_answered_at_once_needs_no_job(workers, gates, everything):
+    job = gates()
+    window = Window(iter(range(1, 9)), looking(workers, job, prompt=lambda item: item * 10), 4, ordered=True)
+    assert await everything(window) == [10, 20, 30, 40, 50, 60, 70, 80]
+    assert not job.begun
+
+
+@pytest.mark.parametrize(("seconds", "missing", "results"), [(0.0, 3, [10, 20, -3, -4, -5]), (1.0, None, [10, -2, -3, -4, -5])])
+async def test_who_has_no_answer_at_once_or_takes_too_long_is_not_asked_again(workers, clock, gates, everything, seconds, missing, results):
+    asked = []
+
+    def prompt(item):
+        asked.append(item)
+        clock.now += seconds
+        return None if item == missing else item * 10
+
+    window = Window(iter(range(1, 6)), looking(workers, gates(), prompt=prompt, timeout=None), 4, ordered=True)
+    assert await everything(window) == results
+    assert asked == list(range(1, 1 + (missing or 1)))
+
+
+async def test_an_answer_at_once_comes_no_more_when_the_runner_has_stopped(workers, gates):
+    told = []
+    runner = looking(workers, gates(), prompt=lambda item: item)
+    runner.start(1, lambda *outcome: told.append(outcome))
+    runner.stop()
+    await asyncio.wait_for(runner.stopped(), PATIENCE)
+    assert told == []
