@@ -17,16 +17,12 @@ from azarr.chunk_sources import Batch, ChunkSource
 from azarr.codecs.pipeline import CodecPipeline
 from azarr.engine import Engine
 from azarr.errors import CodecError, StreamTimeoutError
-from azarr.executors import ThreadExecutor
 from azarr.observing import chunk_reads
 from azarr.projections import AnyRun, Projection
 from azarr.reading import located
 from azarr.selection import AnySelection, PointSelection, Positions, Selection
 from azarr.stores.base import AT_HAND_NBYTES
 from azarr.types import Array, Buffer, Coords
-
-PROMPT_NBYTES = 16 * 2**10
-"""Up to here, decoding a chunk takes the event loop less time than giving that to a worker does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,13 +117,6 @@ class ChunkReader:
             return outcomes
         finally:
             del outcomes  # an error among them leads to this frame, which must not lead back
-
-    @property
-    def prompt(self) -> bool:
-        """Whether chunks are so small and decoded so quickly that reading those at hand takes the loop less time than telling a worker."""
-        pipeline, threads = self.source.pipeline, type(self.engine.executor) is ThreadExecutor
-        small = pipeline.spec.nbytes <= PROMPT_NBYTES and not pipeline.spec.variable
-        return threads and small and pipeline.releases_gil and self.function is None
 
     def read_at_hand(self, batch: Batch) -> list[Outcome] | None:
         """As ``read``, on the loop; ``None`` where the store would have to wait for a chunk, or a worker finds out better what is wrong."""
@@ -229,6 +218,10 @@ class ChunkReader:
             return outcomes
         finally:
             del outcomes  # as above
+
+    def decode_at_once(self, fetched: Fetched) -> list[Outcome] | None:
+        """As ``decode``, on the loop; ``None`` where the engine has been closed, which a worker tells."""
+        return None if self.engine.closed else self.decode(fetched)
 
     def expired(self, batch: Batch) -> list[Outcome]:
         """What comes of a batch that takes longer than the timeout."""

@@ -15,6 +15,9 @@ from azarr.stores.observed import observed
 from azarr.telemetry import Telemetry
 from azarr.types import Limits
 
+LOOP_NBYTES = 16 * 2**10
+"""Up to here, decoding a chunk takes the event loop less time than giving that to a worker does."""
+
 TURN = 32
 """Pieces of work on the loop itself, each of some ten microseconds, after which others have a turn."""
 
@@ -30,9 +33,9 @@ class Engine:
             32 keeps an object store with 30 ms latency busy; stores need not take more from one client.
         memory: Bytes of decoded chunks that one operation holds at most besides its result, if that is at least one chunk; 256 MiB.
         workers: Threads or processes that decode and encode; the processors this process may use, at most 32.
-        executor: Where codecs work. ``"threads"``, the default; ``"processes"``, one beside each thread, for codecs that hold the
-            interpreter lock and for loops that must not wait for it; ``"auto"``, processes for such codecs only; ``"inline"``, on the
-            loop, for tests; or a ``CodecExecutor``. It is closed with the engine.
+        executor: Where codecs work. ``"threads"``, the default, except for chunks so small that the loop is quicker; ``"processes"``, one
+            beside each thread, for codecs that hold the interpreter lock and for loops that must not wait for it; ``"auto"``, processes
+            for such codecs only; ``"inline"``, on the loop, for tests; or a ``CodecExecutor``. It is closed with the engine.
         limits: What is refused as too large to be honest.
         telemetry: Where the engine tells what it does; one of its own by default.
         cache: Decoded chunks that reads and streams look for before they ask a store; none by default.
@@ -58,6 +61,7 @@ class Engine:
         self.telemetry = telemetry if telemetry is not None else Telemetry()
         self.cache = cache
         self.executor: CodecExecutor = executor_of(executor, workers)
+        self._usual_executor = executor in (None, "threads")
         self.place: Callable[[CodecPipeline], CodecPipeline] | None = getattr(self.executor, "pipeline", None)
         """Makes pipelines work where the executor has them work; ``None`` where that is in the workers."""
         self.closed = False
@@ -95,6 +99,15 @@ class Engine:
             forget_closed(self._by_loop)
             mine = self._by_loop[loop] = (Mailbox(loop), asyncio.Semaphore(self.concurrency))
         return mine
+
+    def on_loop(self, pipeline: CodecPipeline, nbytes: int) -> bool:
+        """Whether the loop has decoded ``nbytes`` sooner than it has told a worker.
+
+        Codecs that hold the interpreter lock and elements of any length are for workers, as is everything where the user has chosen another
+        executor.
+        """
+        small = nbytes <= LOOP_NBYTES and self._usual_executor
+        return small and pipeline.releases_gil and not pipeline.spec.variable and not self.closed
 
     async def call(self, function: Callable[..., T], *args: Any) -> T:
         """The result of ``function(*args)``, run by the executor."""

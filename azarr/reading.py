@@ -66,7 +66,10 @@ async def fill(source: ChunkSource, selection: AnySelection, out: Array, engine:
     async def fetch_and_place(batch: Batch) -> None:
         with chunk_reads(source, batch):
             chunks = await source.fetch(batch, requests)
-            await engine.call(place_batch, source, out, batch, chunks)
+            if engine.on_loop(source.pipeline, nbytes * len(chunks)):
+                place_batch(source, out, batch, chunks)
+            else:
+                await engine.call(place_batch, source, out, batch, chunks)
 
     request_nbytes = min(REQUEST_NBYTES, engine.memory)
     largest = max(1, min(request_nbytes // nbytes, math.prod(source.chunks_per_unit)))

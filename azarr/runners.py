@@ -117,6 +117,8 @@ class WorkerRunner(Generic[T, R]):
 
     async def do(self, item: T) -> R:
         """The result for ``item``. Where the caller is cancelled, the job still comes to its end, or is given up, before that goes on."""
+        if self._prompt is not None and (answer := self._prompted(self._prompt, item)) is not None:
+            return answer
         reply = Reply()
         self.start(item, reply)
         try:

@@ -159,11 +159,14 @@ def is_async(function: Callable[..., Any]) -> bool:
 def runner_of(reader: ChunkReader, function: AsyncFunction | None, counts: Counts) -> Runner[Batch]:
     """What reads batches, and applies a ``function`` that is awaited."""
     executor, mailbox, timeout = reader.engine.executor, reader.engine.mailbox(), reader.timeout
+    pipeline = reader.source.pipeline
+    prompt = reader.function is None and reader.engine.on_loop(pipeline, pipeline.spec.nbytes)
     if reader.source.blocking and reader.through is None:
-        at_hand = reader.read_at_hand if reader.prompt else None
+        at_hand = reader.read_at_hand if prompt else None
         reading = WorkerRunner(executor, mailbox, reader.read, timeout=timeout, expired=reader.expired, prompt=at_hand)
         return reading if function is None else TaskRunner(partial(apply, function, reading.do))
-    decoding = WorkerRunner(executor, mailbox, reader.decode, timeout=timeout, expired=reader.undecoded)
+    at_once = reader.decode_at_once if prompt else None
+    decoding = WorkerRunner(executor, mailbox, reader.decode, timeout=timeout, expired=reader.undecoded, prompt=at_once)
     fetch = counts.counting(partial(reader.fetch, decode=decoding.do))
     return TaskRunner(fetch if function is None else partial(apply, function, fetch))
 

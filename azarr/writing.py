@@ -7,6 +7,7 @@ is written: somebody else may have made the array longer meanwhile, and filled w
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -28,6 +29,9 @@ from azarr.selection import AnySelection
 from azarr.telemetry import WriteEvent
 from azarr.types import Array, Buffer, Coords, element_nbytes
 from azarr.window import Window
+
+ENCODING = 4
+"""How much longer encoding takes than decoding, or so."""
 
 Guard: TypeAlias = Callable[[], None]
 """Raises where what is about to be written must not be written any more."""
@@ -110,6 +114,8 @@ async def write_unit(source: ChunkSource, locks: KeyedLocks, unit: Unit, engine:
     async def change(old: Buffer | None) -> Buffer | None:
         if guard is not None:
             guard()
+        if engine.on_loop(source.pipeline, ENCODING * source.pipeline.spec.nbytes * math.prod(source.chunks_per_unit)):
+            return updated(source, unit, old)
         return await engine.call(updated, source, unit, old)
 
     async with locks.hold(key):

@@ -15,17 +15,17 @@ from azarr import engine as module
 from azarr.engine import default_engine
 
 PATIENCE = 30
-DATA = np.arange(4000, dtype="i4").reshape(40, 100)
+DATA = np.arange(200_000, dtype="i4").reshape(200, 1000)
 
 
 @pytest.fixture(params=["memory", "local", "latency", "sharded"])
 def filled(request, tmp_path):
     """An array object that was made on a loop that is gone."""
     store = LocalStore(tmp_path / "store", durability="none") if request.param == "local" else MemoryStore()
-    shards = (20, 50) if request.param == "sharded" else None
+    shards = (100, 500) if request.param == "sharded" else None
 
     async def main():
-        array = await azarr.create_array(store, "a", shape=DATA.shape, chunks=(10, 25), shards=shards, dtype=DATA.dtype)
+        array = await azarr.create_array(store, "a", shape=DATA.shape, chunks=(50, 250), shards=shards, dtype=DATA.dtype)
         await array.write(DATA)
         if request.param == "latency":
             return await azarr.open_array(LatencyStore(store, 0.0), "a")
@@ -276,7 +276,7 @@ async def test_requests_are_limited_for_all_that_share_an_engine():
     inner = MemoryStore()
     store = LatencyStore(inner, 0.0)
     async with Engine(concurrency=3) as engine:
-        arrays = [await azarr.create_array(store, f"a{n}", shape=(40, 100), chunks=(5, 50), dtype="i4", engine=engine) for n in range(4)]
+        arrays = [await azarr.create_array(store, f"a{n}", shape=DATA.shape, chunks=(25, 500), dtype="i4", engine=engine) for n in range(4)]
         store.max_in_flight = 0
         await asyncio.gather(*(array.write(DATA) for array in arrays))
         results = await asyncio.gather(*(array.read() for array in arrays))

@@ -1,4 +1,4 @@
-"""Streams of small chunks that the store has at hand: the loop reads them itself, as long as that takes it no time."""
+"""Small chunks: the loop reads those that the store has at hand, and decodes those that have come, as long as that takes it no time."""
 
 from __future__ import annotations
 
@@ -166,11 +166,45 @@ async def test_functions_and_executors_of_others_have_them_in_workers(engine):
         assert mine.executor.jobs > before
 
 
-async def test_a_closed_engine_has_nothing_at_hand():
+@pytest.mark.parametrize("shards", [None, (8, 30)])
+@pytest.mark.parametrize("compressors", [None, ["zstd", "crc32c"]])
+async def test_awaited_ones_are_decoded_and_encoded_without_a_worker(without_workers, compressors, shards):
+    inside = azarr.MemoryStore()
+    metadata = (await create(inside, compressors=compressors, shards=shards)).metadata
+    array = azarr.AsyncArray(azarr.LatencyStore(inside, 0.0), "", metadata, without_workers)
+    for view in (array, array[:, :6]):
+        np.testing.assert_array_equal(await view.read(), DATA[:, : view.shape[1]])
+    np.testing.assert_array_equal(await collected(array.stream_chunks()), DATA)
+    await array.write(DATA * 2)
+    await array[1:3, 2:5].write(np.full((2, 3), 7, "i4"))
+    expected = DATA * 2
+    expected[1:3, 2:5] = 7
+    np.testing.assert_array_equal(await array.read(), expected)
+    await array.write_stream([((0, 0), np.zeros((4, 6), "i4"))])
+    expected[:4, :6] = 0
+    np.testing.assert_array_equal(await array.read(), expected)
+
+
+@pytest.mark.parametrize("executor", ["processes", "auto", "another"])
+async def test_awaited_ones_are_for_the_executor_of_the_user(monkeypatch, executor):
+    inside = azarr.MemoryStore()
+    metadata = (await create(inside)).metadata
+
+    async with Engine(executor=executor if executor != "another" else ThreadExecutor(1)) as engine:
+        monkeypatch.setattr(engine.executor, "submit", refuse)
+        array = azarr.AsyncArray(azarr.LatencyStore(inside, 0.0), "", metadata, engine)
+        with pytest.raises(AssertionError, match="a worker"):
+            await array.read()
+        with pytest.raises(AssertionError, match="a worker"):
+            await array.write(DATA)
+
+
+@pytest.mark.parametrize("awaited", [False, True])
+async def test_a_closed_engine_has_nothing_at_hand(awaited):
     store = azarr.MemoryStore()
     await create(store)
     engine = Engine()
-    array = await azarr.open_array(store, engine=engine)
+    array = await azarr.open_array(azarr.LatencyStore(store, 0.0) if awaited else store, engine=engine)
     stream = array.stream_chunks()
     await engine.aclose()
     with pytest.raises(RuntimeError, match="engine is closed"):
