@@ -53,6 +53,9 @@ class Clients(Generic[ClientT]):
                 lifetime = self._lifetime(loop)
                 mine.client = await anext(lifetime)
                 mine.lifetime = lifetime
+                # What is garbage together with a store is finalized with it, and clients then complain that nobody has closed them, before
+                # the generator has its turn. This keeps the client out of that.
+                weakref.finalize(lifetime, let_go, mine.client).atexit = False
         return mine.client
 
     def _expect_open(self) -> None:
@@ -70,19 +73,11 @@ class Clients(Generic[ClientT]):
         return cast("AsyncGenerator[ClientT, None]", generator) if isasyncgen(generator) else self._live(manager, loop)
 
     async def _live(self, manager: AbstractAsyncContextManager[ClientT], loop: asyncio.AbstractEventLoop) -> AsyncGenerator[ClientT, None]:
-        kept = None
-        try:
-            async with manager as client:
-                # What is garbage together with a store is finalized with it, and clients then complain that nobody has closed them.
-                kept = weakref.finalize(loop, let_go, client)
-                kept.atexit = False
-                try:
-                    yield client
-                finally:
-                    self._by_loop.pop(loop, None)
-        finally:
-            if kept is not None:
-                kept.detach()
+        async with manager as client:
+            try:
+                yield client
+            finally:
+                self._by_loop.pop(loop, None)
 
     async def aclose(self) -> None:
         """Close all clients, those of other running loops as well; nothing can be asked for afterwards. Fine where that has been done."""
@@ -108,4 +103,4 @@ async def finish(lifetime: AsyncGenerator[ClientT, None]) -> None:
 
 
 def let_go(_: object) -> None:
-    """Nothing is left to be done for a client whose loop is gone."""
+    """Nothing is to be done for a client: what gave it closes it."""

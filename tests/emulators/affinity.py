@@ -12,6 +12,7 @@ import pickle
 import subprocess
 import sys
 import threading
+import warnings
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -41,6 +42,8 @@ def in_child(store):
     child = os.fork()
     if not child:
         code = 1
+        # MongoDB's driver forgets its connections in a child, which closes nothing but the child's copies
+        warnings.simplefilter("ignore", ResourceWarning)
         try:
             thread = threading.Thread(target=lambda: codes.append(asyncio.run(use(store))))
             codes = []
@@ -60,7 +63,7 @@ async def use_and_close(store):
 async def use_and_forget(file):
     await use(pickle.loads(file))
     gc.collect()
-    await asyncio.sleep(0)
+    await asyncio.sleep(0.1)  # some drivers need a few turns of the loop for closing
     gc.collect()
 
 

@@ -8,6 +8,7 @@ import itertools
 import pickle
 import zlib
 
+import affinity
 import gridfs
 import numpy as np
 import pytest
@@ -276,3 +277,9 @@ def test_errors_that_mean_something():
     ):
         assert type(store._classified(error, "a")) is kind
     assert store._classified(KeyError(), "a") is None
+
+
+def test_all_loops(url, tmp_path):
+    store = GridFSStore(url, prefix="root")
+    asyncio.run(store.set("key", b"value"))
+    affinity.check(store, tmp_path)

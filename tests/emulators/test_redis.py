@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import zlib
 
+import affinity
 import numpy as np
 import pytest
 import redis
@@ -301,3 +302,9 @@ def test_errors_that_mean_something():
     ):
         assert type(store._classified(error, "a")) is kind
     assert store._classified(KeyError(), "a") is None
+
+
+def test_all_loops(url, tmp_path):
+    store = RedisStore(url, prefix="root")
+    asyncio.run(store.set("key", b"value"))
+    affinity.check(store, tmp_path)

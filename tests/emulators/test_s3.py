@@ -10,6 +10,7 @@ import threading
 import uuid
 import warnings
 
+import affinity
 import pytest
 
 sdk = pytest.importorskip("azarr.stores.s3", reason='needs aiobotocore: pip install "azarr[s3]"', exc_type=ImportError)
@@ -153,6 +154,12 @@ def test_one_loop_after_the_other(s3_server, s3_bucket, run, nothing_unclosed, c
 
     for name in "012":
         run(main(name))
+
+
+def test_all_loops(s3_server, s3_bucket, tmp_path):
+    store = store_of(s3_server)
+    asyncio.run(store.set("key", b"value"))
+    affinity.check(store, tmp_path)
 
 
 def test_loops_in_two_threads(s3_server, s3_bucket, run, nothing_unclosed):
