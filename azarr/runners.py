@@ -127,9 +127,9 @@ class WorkerRunner(Generic[T, R]):
             del reply
 
     def _prompted(self, prompt: Callable[[T], R | None], item: T) -> R | None:
-        begun = time.monotonic()
+        begun = time.thread_time()  # what other threads and programs take does not count
         result = prompt(item)
-        if result is None or time.monotonic() - begun > LOOP_SHARE:
+        if result is None or time.thread_time() - begun > LOOP_SHARE:
             self._prompt = None
         return result
 

@@ -545,6 +545,8 @@ class Clock:
     def monotonic(self) -> float:
         return self.now
 
+    thread_time = monotonic
+
 
 @pytest.fixture
 def clock(monkeypatch):

@@ -31,6 +31,8 @@ class Clock:
     def monotonic(self) -> float:
         return self.now
 
+    thread_time = monotonic
+
 
 SECONDS = 0.005
 """How often runners look at the clock: nothing is late before it is moved."""

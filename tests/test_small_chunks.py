@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import azarr
-from azarr import CodecError, Engine
+from azarr import CodecError, Engine, runners
 from azarr.executors import ThreadExecutor
 from azarr.stores import page_cache
 
@@ -49,6 +49,12 @@ async def collected(stream):
     async for chunk in stream:
         found[chunk.region] = chunk.data
     return found
+
+
+@pytest.fixture(autouse=True)
+def no_hurry(monkeypatch):
+    """A machine with much to do must not make a batch look slow."""
+    monkeypatch.setattr(runners, "LOOP_SHARE", 60.0)
 
 
 @pytest.fixture
