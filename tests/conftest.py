@@ -175,6 +175,22 @@ def until():
     return _until
 
 
+@pytest.fixture
+async def turns():
+    """How many turns somebody else has had on the loop, who always wants the next one: ``turns()``."""
+    count = 0
+
+    async def other():
+        nonlocal count
+        while True:
+            count += 1
+            await asyncio.sleep(0)
+
+    beside = asyncio.create_task(other())
+    yield lambda: count
+    beside.cancel()
+
+
 class _NoWait:
     """A selector that turns waiting for time into the passing of time; without a deadline it waits for the world outside."""
 
