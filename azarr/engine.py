@@ -18,8 +18,8 @@ from azarr.types import Limits
 LOOP_NBYTES = 16 * 2**10
 """Up to here, decoding a chunk takes the event loop less time than giving that to a worker does."""
 
-TURN = 32
-"""Pieces of work on the loop itself, each of some ten microseconds, after which others have a turn."""
+TURN = 16
+"""Pieces of work on the loop itself, each of some ten microseconds, in one turn of it; each task may do one more, and then has to wait."""
 
 T = TypeVar("T")
 StoreT = TypeVar("StoreT", bound=ReadableStore)
@@ -66,8 +66,7 @@ class Engine:
         """Makes pipelines work where the executor has them work; ``None`` where that is in the workers."""
         self.closed = False
         """Whether it has been closed: nothing can be read or written with it any more."""
-        self._by_loop: dict[asyncio.AbstractEventLoop, tuple[Mailbox, asyncio.Semaphore]] = {}
-        self._on_loop_itself = 0
+        self._by_loop: dict[asyncio.AbstractEventLoop, OnLoop] = {}
 
     def __repr__(self) -> str:
         return f"<Engine concurrency={self.concurrency} memory={self.memory} workers={self.executor.workers}>"
@@ -86,18 +85,18 @@ class Engine:
 
     def mailbox(self) -> Mailbox:
         """Where the executor's outcomes for the running loop arrive."""
-        return self._on_loop()[0]
+        return self._on_loop().mailbox
 
     def requests(self) -> asyncio.Semaphore:
         """The running loop's share of requests to stores; hold one for the time of one request and for nothing else."""
-        return self._on_loop()[1]
+        return self._on_loop().requests
 
-    def _on_loop(self) -> tuple[Mailbox, asyncio.Semaphore]:
+    def _on_loop(self) -> OnLoop:
         loop = asyncio.get_running_loop()
         mine = self._by_loop.get(loop)
         if mine is None:
             forget_closed(self._by_loop)
-            mine = self._by_loop[loop] = (Mailbox(loop), asyncio.Semaphore(self.concurrency))
+            mine = self._by_loop[loop] = OnLoop(loop, self.concurrency)
         return mine
 
     def on_loop(self, pipeline: CodecPipeline, nbytes: int) -> bool:
@@ -114,9 +113,12 @@ class Engine:
         return await call(self.executor, self.mailbox(), function, *args)
 
     async def give_way(self) -> None:
-        """Let the loop have a turn, if many small pieces of work have been done on the loop itself since the last one."""
-        self._on_loop_itself += 1
-        if self._on_loop_itself % TURN == 0:
+        """Count a small piece of work on the loop itself; if there have been many in this turn of the loop, wait for the next."""
+        mine = self._on_loop()
+        if not mine.pieces:
+            mine.loop.call_soon(mine.begin_turn)
+        mine.pieces += 1
+        if mine.pieces >= TURN:
             await asyncio.sleep(0)
 
     def observed(self, store: StoreT, path: str) -> StoreT:
@@ -127,6 +129,20 @@ class Engine:
         """How many chunks of ``chunk_nbytes`` may be in flight at once; at least one."""
         most = (self.memory if memory is None else memory) // max(1, chunk_nbytes)
         return max(1, min(self.concurrency if concurrency is None else concurrency, most))
+
+
+class OnLoop:
+    """What an engine has on one event loop. ``pieces`` are those of work that have been done on the loop itself in this turn of it."""
+
+    __slots__ = ("loop", "mailbox", "pieces", "requests")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, concurrency: int) -> None:
+        self.loop, self.mailbox, self.requests = loop, Mailbox(loop), asyncio.Semaphore(concurrency)
+        self.pieces = 0
+
+    def begin_turn(self) -> None:
+        """A turn of the loop begins."""
+        self.pieces = 0
 
 
 def forget_closed(by_loop: dict[asyncio.AbstractEventLoop, Any]) -> list[Any]:

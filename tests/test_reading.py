@@ -454,3 +454,16 @@ async def test_others_have_turns_beside_someone_who_reads_what_is_at_hand(turns)
     for _ in range(320):
         await array.read()
     assert turns() - before >= 10
+
+
+async def test_others_have_turns_beside_many_who_read_what_is_at_hand(turns):
+    array = await azarr.create_array(azarr.MemoryStore(), shape=(4,), chunks=(4,), dtype="i4", fill_value=0, compressors=None)
+    await array.write(1)
+
+    async def reader():
+        for _ in range(64):
+            await array.read()
+
+    before = turns()
+    await asyncio.gather(*[reader() for _ in range(16)])
+    assert turns() - before >= 1024 // (16 + 16)
