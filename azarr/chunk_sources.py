@@ -24,7 +24,7 @@ from azarr.codecs.pipeline import CodecPipeline
 from azarr.codecs.sharding import is_fill
 from azarr.errors import CodecError, WorkerError
 from azarr.observing import Observer, observed_copy
-from azarr.projections import AnyPlan, AnyRun, Projection, plan_of
+from azarr.projections import AnyPlan, AnyRun, Projection, Run, lone_run, plan_of
 from azarr.selection import AnySelection
 from azarr.stores.base import BlockingStore, ListableStore, ReadableStore, at_hand
 from azarr.telemetry import Telemetry
@@ -94,6 +94,9 @@ class ChunkSource(Protocol):
 
         ``place`` chooses where the pipeline does its work.
         """
+
+    def alone(self, selection: AnySelection) -> Run | None:
+        """The chunk that ``selection`` meets, if it is known at once to be only one."""
 
     def extent(self, selection: AnySelection) -> Extent:
         """The chunks and units that ``selection`` meets."""
@@ -246,6 +249,9 @@ class PlainChunks:
     def operation(self, telemetry: Telemetry, place: Place | None = None) -> PlainChunks:
         source = placed(self, place)
         return observed_copy(source, telemetry) if telemetry.active else source
+
+    def alone(self, selection: AnySelection) -> Run | None:
+        return lone_run(selection, self.chunks, self._grid.shape)
 
     def extent(self, selection: AnySelection) -> Extent:
         plan = plan_of(selection, self.chunks, self._grid.shape)

@@ -14,7 +14,7 @@ import numpy as np
 
 from azarr.axis_plans import AnyAxisPlan, AxisProjection, Part, axis_plan, segments, spelled_out
 from azarr.chunk_lengths import ChunkLengths, place_of, places_of, start_of
-from azarr.selection import AnySelection, PointSelection, Positions
+from azarr.selection import AnySelection, AxisSelection, PointSelection, Positions, Selection
 from azarr.types import Coords
 
 REMEMBERED = 4096
@@ -131,6 +131,31 @@ def plan_of(selection: AnySelection, chunks: tuple[int | ChunkLengths, ...], sha
     return Plan(tuple(map(axis_plan, selection.axes, chunks, shape)))
 
 
+def lone_run(selection: AnySelection, chunks: tuple[int | ChunkLengths, ...], shape: tuple[int, ...]) -> Run | None:
+    """The run that a block of one chunk is, without a plan; ``None`` of all that is not known at once to be that."""
+    if not isinstance(selection, Selection) or not selection.axes:
+        return None
+    sides = []
+    for axis, chunk, length in zip(selection.axes, chunks, shape, strict=True):
+        if not isinstance(axis, AxisSelection) or not isinstance(chunk, int) or axis.length == 0:
+            return None
+        start, count, step, _ = axis
+        place = start // chunk
+        begin = start - place * chunk
+        end = begin + (count - 1) * step + 1
+        if end > chunk:
+            return None
+        covers = count == min(chunk, length - place * chunk)
+        sides.append(AxisProjection(place, slice(begin, end, step), slice(0, count), covers, covers and count == chunk, chunk))
+    return _single(tuple(sides))
+
+
+def _single(sides: tuple[AxisProjection, ...]) -> Run:
+    """The run of the one chunk that has these projections."""
+    coords, _, out, _, full, _ = zip(*sides, strict=True)
+    return Run(len(sides) - 1, 1, coords, out, all(full), (sides[-1],), sides)
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """The chunks that a selection meets in a grid."""
@@ -191,9 +216,7 @@ class Plan:
             return
         several = [number for number in range(ndim) if self.axes[number].count != 1]
         if not several:
-            sides = tuple(axis[0] for axis in self.axes)
-            coords, _, out, _, full, _ = zip(*sides, strict=True)
-            yield Run(ndim - 1, 1, coords, out, all(full), (sides[-1],), sides)
+            yield _single(tuple(axis[0] for axis in self.axes))
             return
         if any(self.axes[number].count == 0 for number in several):
             return

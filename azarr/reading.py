@@ -21,7 +21,7 @@ from azarr.crew import Crew
 from azarr.engine import Engine
 from azarr.errors import CodecError
 from azarr.observing import chunk_reads, telling
-from azarr.projections import AnyRun
+from azarr.projections import AnyRun, Run
 from azarr.runners import TaskRunner
 from azarr.selection import AnySelection
 from azarr.stores.base import AT_HAND_NBYTES
@@ -44,20 +44,23 @@ async def read(source: ChunkSource, selection: AnySelection, out: Array, engine:
 
 async def fill(source: ChunkSource, selection: AnySelection, out: Array, engine: Engine) -> None:
     """As ``read``, with a source that is there for this operation."""
+    if source.blocking and (alone := source.alone(selection)) is not None:
+        if not engine.closed and placed_at_hand(source, out, alone):
+            await engine.give_way()
+        else:
+            await engine.call(read_batch, source, out, (alone,))
+        return
     extent = source.extent(selection)
     nbytes = max(1, source.pipeline.spec.nbytes)
     if source.blocking:
-        batches = source.batches(extent, request_nbytes=RUN_NBYTES, ordered=True)
-        first = next(batches, None)
+        # shard by shard, where there are any: what lies together is read together
+        batches = source.batches(extent, request_nbytes=RUN_NBYTES, ordered=False)
+        first, second = next(batches, None), next(batches, None)
         if first is None:
             return
         job = partial(read_batch, source, out)
-        second = next(batches, None)
         if second is None:
-            if not engine.closed and placed_at_hand(source, out, first):
-                await engine.give_way()
-            else:
-                await engine.call(job, first)
+            await engine.call(job, first)
             return
         await Crew(engine, itertools.chain((first, second), batches), job).run()
         return
@@ -79,11 +82,10 @@ async def fill(source: ChunkSource, selection: AnySelection, out: Array, engine:
     await Window(batches, TaskRunner(fetch_and_place), window).drain()
 
 
-def placed_at_hand(source: ChunkSource, out: Array, batch: Batch) -> bool:
-    """Whether ``batch`` was a small chunk without compression that the store had at hand; it is in ``out`` then, without a worker."""
-    run = batch[0]
+def placed_at_hand(source: ChunkSource, out: Array, run: Run) -> bool:
+    """Whether ``run`` was a small chunk without compression that the store had at hand; it is in ``out`` then, without a worker."""
     pipeline = source.pipeline_of(run.coords)
-    if run.length > 1 or not pipeline.direct or pipeline.compressed or pipeline.spec.nbytes > AT_HAND_NBYTES:
+    if not pipeline.direct or pipeline.compressed or pipeline.spec.nbytes > AT_HAND_NBYTES:
         return False
     try:
         chunk = source.fetch_at_hand(run.coords, pipeline.spec.nbytes)

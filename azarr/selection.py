@@ -46,7 +46,8 @@ class AxisSelection(NamedTuple):
     def slice(self, item: slice, position: int) -> AxisSelection:
         """The elements of this selection that ``item`` names."""
         start, stop, step = indices_of(item, self.length, position)
-        return AxisSelection(self.start + start * self.step, len(range(start, stop, step)), self.step * step)
+        length = len(range(start, stop, step)) if step != 1 else max(0, stop - start)
+        return AxisSelection(self.start + start * self.step, length, self.step * step)
 
     def forward(self) -> AxisSelection:
         """The same elements in ascending order."""
@@ -119,7 +120,7 @@ class Selection(NamedTuple):
 
     def forward(self) -> Selection:
         """The same elements, every axis in ascending order."""
-        return Selection(tuple([axis.forward() for axis in self.axes]))
+        return Selection(tuple([axis.forward() for axis in self.axes])) if self.reversed else self
 
     def select(self, key: BasicKey) -> Selection:
         """What ``key`` selects of what is selected here; ``SelectionError`` where there is no such thing."""

@@ -27,19 +27,22 @@ from azarr.codecs.pipeline import CodecPipeline
 from azarr.codecs.sharding import ShardIndex, ShardLayout
 from azarr.errors import CodecError, TransientStoreError
 from azarr.observing import Observer, observed_copy
-from azarr.projections import AnyRun, Projection, plan_of
+from azarr.projections import AnyRun, Projection, Run, lone_run, plan_of
 from azarr.selection import AnySelection
 from azarr.stores.base import BlockingStore, ReadableStore, Stamped, stamped
 from azarr.stores.memory import Same
 from azarr.stores.merging import merge, span_of
 from azarr.telemetry import Telemetry
-from azarr.types import Array, Buffer, ByteRange, Coords
+from azarr.types import Array, Buffer, ByteRange, Coords, Span
 
 INDEXES_NBYTES = 16 * 2**20
 """What one operation keeps of shard indexes, and what an array remembers of them afterwards."""
 
-Ranges: TypeAlias = list[tuple[int, ByteRange]]
+Ranges: TypeAlias = list[tuple[int, Span]]
 """Where chunks are in a shard, by their numbers among those that are wanted."""
+
+NEAR = 64 * 2**10
+"""Bytes between two chunks that a store whose calls block reads along with them sooner than it answers another call."""
 
 ENTRY_NBYTES = 256
 """What it takes to remember that there is no shard."""
@@ -155,6 +158,9 @@ class ShardedChunks:
         fresh = placed(fresh, place)
         return observed_copy(fresh, telemetry) if telemetry.active else fresh
 
+    def alone(self, selection: AnySelection) -> Run | None:
+        return lone_run(selection, self.chunks, self._shape)
+
     def extent(self, selection: AnySelection) -> Extent:
         chunks = plan_of(selection, self.pipeline.spec.shape, self._shape)
         return Extent(chunks, plan_of(selection, self.unit_shape, self._shape))
@@ -181,21 +187,26 @@ class ShardedChunks:
         return RegularGrid(self._shape, self.pipeline.spec.shape).region(coords)
 
     def _unit(self, coords: Coords) -> Coords:
-        return tuple(index // count for index, count in zip(coords, self._layout.grid_shape, strict=True))
+        return tuple([index // count for index, count in zip(coords, self.chunks_per_unit, strict=True)])
 
     def _number(self, coords: Coords) -> int:
-        return self._layout.number(tuple(index % count for index, count in zip(coords, self._layout.grid_shape, strict=True)))
+        number = 0
+        for index, count in zip(coords, self.chunks_per_unit, strict=True):
+            number = number * count + index % count
+        return number
 
     def _locate(self, located: Located, coords: Sequence[Coords], wanted: Sequence[int]) -> Ranges:
         """Where the chunks with the numbers ``wanted`` among ``coords`` are; those that are not stored are left out."""
-        ranges: Ranges = []
-        if located.index is not None:
+        if located.index is None:
+            return []
+        try:
+            spans = located.index.spans([self._number(coords[number]) for number in wanted])
+        except CodecError:
             for number in wanted:
                 with about(coords[number]):
-                    where = located.index.locate(self._number(coords[number]))
-                if where is not None:
-                    ranges.append((number, where))
-        return ranges
+                    located.index.spans([self._number(coords[number])])
+            raise
+        return [(number, span) for number, span in zip(wanted, spans, strict=True) if span is not None]
 
     def _known(self, unit: Coords, coords: Sequence[Coords], wanted: Sequence[int]) -> tuple[Located, Ranges] | None:
         """The index that this operation has of ``unit``, or one that is remembered and says where all chunks are that are wanted."""
@@ -236,7 +247,7 @@ class ShardedChunks:
             located, ranges = self._known(unit, coords, wanted) or self._index_blocking(unit, coords, wanted)
             left = {number for number, _ in ranges}
             yield from ((number, None) for number in wanted if number not in left)
-            for merged in merge(ranges):
+            for merged in merge(ranges, NEAR):
                 where = span_of(merged)
                 found = store.get_stamped_blocking(key, where, scratch.encoded.reserve)
                 if not self._fits(unit, located, found):
@@ -272,7 +283,7 @@ class ShardedChunks:
         located, ranges = self._known(unit, coords, wanted) or self._index_blocking(unit, coords, wanted)
         if not ranges or any(one.stop != other.start for (_, one), (_, other) in pairwise(ranges)):
             return None
-        begin, end = ranges[0][1].start, cast("int", ranges[-1][1].stop)
+        begin, end = ranges[0][1].start, ranges[-1][1].stop
         if end - begin > joined_nbytes(self.pipeline, run.length):
             return None
         where = ByteRange(begin, end)
@@ -281,7 +292,7 @@ class ShardedChunks:
             return None
         sizes: list[int | None] = [None] * run.length
         for number, each in ranges:
-            sizes[number] = cast("int", each.stop) - each.start
+            sizes[number] = each.stop - each.start
         return memoryview(cast("Buffer", found.value)), sizes
 
     def fetch_at_hand(self, coords: Coords, limit: int) -> Buffer | None:
@@ -349,7 +360,7 @@ def cut(data: Buffer | None, merged: Ranges, start: int, coords: Sequence[Coords
     """The chunks that ``data``, the bytes of a shard from ``start`` on, holds."""
     view = memoryview(data if data is not None else b"")
     for number, where in merged:
-        stop = (where.stop or 0) - start
+        stop = where.stop - start
         if stop > len(view):
             raise CodecError(
                 "the shard ends before the place where its index puts this chunk; the shard was cut off or replaced meanwhile",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +35,13 @@ class ByteRange:
     def __post_init__(self) -> None:
         if self.start < 0 or (self.stop is not None and self.stop < self.start):
             raise ValueError(f"a byte range needs 0 <= start <= stop, not {self.start}..{self.stop}")
+
+
+class Span(NamedTuple):
+    """Bytes ``start`` up to, not including, ``stop`` of a value, which are known to make sense."""
+
+    start: int
+    stop: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from azarr.axis_plans import AxisPlan
 from azarr.chunk_grids import RegularGrid
 from azarr.chunk_lengths import ChunkLengths
-from azarr.projections import REMEMBERED, AnyPlan, Plan, PointPlan, PointRun, Projection, plan_of
+from azarr.projections import REMEMBERED, AnyPlan, Plan, PointPlan, PointRun, Projection, lone_run, plan_of
 from azarr.selection import AxisSelection, Selection
 
 
@@ -123,6 +123,22 @@ def test_runs_are_the_projections_in_a_row(draw_case, data, longest, aligned):
         if align is not None:
             units = {tuple(index // count for index, count in zip(each, align, strict=True)) for each in run.chunk_coords()}
             assert len(units) == 1
+
+
+@any_case
+def test_a_chunk_that_is_alone_is_the_only_run_of_its_plan(draw_case, data):
+    case = draw_case(data)
+    selection = case.selection.forward()
+    plan = plan_of(selection, case.chunk_shape, case.shape)
+    alone = lone_run(selection, case.chunk_shape, case.shape)
+    assert alone == (next(plan.runs(1)) if case.shape and plan.nchunks == 1 else None)
+
+
+def test_chunks_of_several_lengths_and_chosen_elements_are_left_to_plans():
+    whole = Selection.whole((4,))
+    assert lone_run(whole, (ChunkLengths([(4, 1)]),), (4,)) is None
+    assert lone_run(whole.outer([0, 1]), (4,), (4,)) is None
+    assert lone_run(whole.points([0, 1]), (4,), (4,)) is None
 
 
 @any_case

@@ -19,7 +19,7 @@ from azarr.codecs.bytes import Bytes
 from azarr.codecs.crc32c import Crc32c
 from azarr.codecs.pipeline import CodecPipeline, bind_codecs
 from azarr.errors import CodecError, MetadataError
-from azarr.types import Array, Buffer, ByteRange, ChunkSpec, Coords, FillValue, Suffix
+from azarr.types import Array, Buffer, ByteRange, ChunkSpec, Coords, FillValue, Span, Suffix
 
 EMPTY = 2**64 - 1
 """Offset and size of an inner chunk that is not stored and reads as fill value."""
@@ -101,11 +101,11 @@ class Sharding(ArrayToBytesCodec):
 
     def decode(self, data: Buffer, spec: ChunkSpec) -> Array:
         layout = self.layout(spec)
-        index, chunk = layout.index_of(data), np.empty(spec.shape, spec.dtype)
+        spans, chunk = layout.index_of(data).spans(range(layout.nchunks), len(data)), np.empty(spec.shape, spec.dtype)
         view = memoryview(data)
-        for number, coords in enumerate(layout.coords()):
+        for where, coords in zip(spans, layout.coords(), strict=True):
             part = chunk[layout.region(coords) or ...]
-            if (where := index.locate(number, len(data))) is None:
+            if where is None:
                 part[...] = spec.fill
             else:
                 layout.pipeline.decode_into(view[where.start : where.stop], part)
@@ -136,18 +136,21 @@ class ShardIndex:
         """What it takes in memory."""
         return self._entries.nbytes
 
-    def locate(self, number: int, shard_nbytes: int | None = None) -> ByteRange | None:
-        """The bytes of inner chunk ``number``, ``None`` where it is not stored; ``CodecError`` where they cannot be in the shard."""
-        start, nbytes = self._entries[number].tolist()
-        if start == nbytes == EMPTY:
-            return None
-        limit = 2**63 - 1 if shard_nbytes is None else shard_nbytes
-        if EMPTY in {start, nbytes} or start + nbytes > limit:
-            raise CodecError(
-                f"the shard's index puts inner chunk {number} at {start}+{nbytes}, outside the shard; the shard is damaged",
-                codec=Sharding.name,
-            )
-        return ByteRange(start, start + nbytes)
+    def spans(self, numbers: Sequence[int], shard_nbytes: int = 2**63 - 1) -> list[Span | None]:
+        """Where inner chunks are, ``None`` for those that are not stored; ``CodecError`` where one cannot be in the shard."""
+        entries = self._entries[numbers[0] : numbers[0] + 1] if len(numbers) == 1 else self._entries[numbers]
+        found: list[Span | None] = []
+        for number, (start, nbytes) in zip(numbers, entries.tolist(), strict=True):
+            if start == nbytes == EMPTY:
+                found.append(None)
+            elif EMPTY in {start, nbytes} or start + nbytes > shard_nbytes:
+                raise CodecError(
+                    f"the shard's index puts inner chunk {number} at {start}+{nbytes}, outside the shard; the shard is damaged",
+                    codec=Sharding.name,
+                )
+            else:
+                found.append(Span(start, start + nbytes))
+        return found
 
 
 class ShardLayout:
@@ -207,8 +210,8 @@ class ShardLayout:
     def split(self, shard: Buffer) -> list[Buffer | None]:
         """The encoded inner chunks of a whole shard in C order, ``None`` where one is not stored."""
         index, view = self.index_of(shard), memoryview(shard)
-        ranges = (index.locate(number, len(view)) for number in range(self.nchunks))
-        return [None if where is None else view[where.start : where.stop] for where in ranges]
+        spans = index.spans(range(self.nchunks), len(view))
+        return [None if where is None else view[where.start : where.stop] for where in spans]
 
     def join(self, parts: Sequence[Buffer | None]) -> bytes:
         """The shard of encoded inner chunks in C order, ``None`` for those that are not stored."""

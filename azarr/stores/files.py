@@ -16,6 +16,9 @@ from azarr.types import Buffer, ByteRange
 PIECE = 2**30
 """Most bytes that one ``readv`` is asked for: some systems refuse 2 GiB and more."""
 
+PART = 16 * 2**20
+"""Most bytes of a part for which memory is reserved before the size of the file is known: who asks for more may have been lied to."""
+
 COPIED_NBYTES = 2**20
 """What is read at once where the system does not copy by itself."""
 
@@ -29,6 +32,8 @@ TRANSIENT = {errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.EBUSY, errno.ESTALE
 
 def read_value(descriptor: int, key: str, byte_range: Request, reserve: Reserve | None) -> Buffer | None:
     """The part of an open file that ``byte_range`` names, in memory from ``reserve``; ``None`` of a folder."""
+    if reserve is not None and isinstance(byte_range, ByteRange) and (part := read_part(descriptor, byte_range, reserve)) is not None:
+        return part
     status = os.fstat(descriptor)
     if stat.S_ISDIR(status.st_mode):
         return None
@@ -45,6 +50,15 @@ def read_value(descriptor: int, key: str, byte_range: Request, reserve: Reserve 
     if got < nbytes:
         raise TransientStoreError(f"{key!r} became shorter while it was read, got {got} of {nbytes} bytes: read it again", key=key)
     return value
+
+
+def read_part(descriptor: int, byte_range: ByteRange, reserve: Reserve) -> Buffer | None:
+    """The part of an open file in one call; ``None`` where that is not all, or may be more than there is."""
+    start, stop = byte_range.start, byte_range.stop
+    if stop is None or not 0 < stop - start <= PART or not hasattr(os, "preadv"):
+        return None
+    part = reserve(stop - start)[: stop - start]
+    return part if os.preadv(descriptor, (part,), start) == len(part) else None
 
 
 def span(byte_range: Request, size: int) -> tuple[int, int]:

@@ -236,7 +236,7 @@ def test_the_layout_says_where_the_index_is(location, request_):
     entries = layout.decode_index(part)
     for number, coords in enumerate(layout.coords()):
         assert layout.number(coords) == number
-        where = entries.locate(number)
+        (where,) = entries.spans([number])
         assert np.array_equal(layout.pipeline.decode(encoded[where.start : where.stop]), DATA[layout.region(coords)])
 
 
@@ -255,10 +255,9 @@ def test_splitting_and_joining_are_inverse(location):
 def test_an_index_alone_is_checked_for_overflow():
     layout = pipeline(RAW).codecs[0].layout(spec_of(2, 4))
     entries = layout.decode_index(index((2**63 - 1, 1), (0, 8), (8, 8), (EMPTY, EMPTY)))
-    assert entries.locate(1) == ByteRange(0, 8)
-    assert entries.locate(3) is None
+    assert entries.spans([1, 3]) == [(0, 8), None]
     with pytest.raises(CodecError, match="outside the shard"):
-        entries.locate(0)
+        entries.spans([0])
 
 
 # Configuration

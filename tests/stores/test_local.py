@@ -388,6 +388,30 @@ def test_short_reads_are_continued(store, monkeypatch):
 
 
 @on_posix
+def test_parts_are_cut_at_the_end_of_the_file_and_never_trusted(store, monkeypatch):
+    value = bytes(range(200))
+    store.set_blocking("k", value)
+    asked = []
+
+    def reserve(nbytes):
+        asked.append(nbytes)
+        return memoryview(bytearray(nbytes))
+
+    assert store.get_blocking("k", ByteRange(150, 170), reserve) == value[150:170]
+    assert store.get_blocking("k", ByteRange(150, 300), reserve) == value[150:]
+    assert store.get_blocking("k", ByteRange(300, 310), reserve) == b""
+    assert store.get_blocking("k", ByteRange(7, 7), reserve) == b""
+    asked.clear()
+    assert store.get_blocking("k", ByteRange(0, 2**40), reserve) == value
+    assert asked == [200]
+    preadv = os.preadv
+    monkeypatch.setattr(os, "preadv", lambda descriptor, buffers, start: preadv(descriptor, [buffers[0][:7]], start))
+    assert store.get_blocking("k", ByteRange(3, 100), reserve) == value[3:100]
+    os.mkdir(os.path.join(store.root, "folder"))
+    assert store.get_blocking("folder", ByteRange(0, 5), reserve) is None
+
+
+@on_posix
 async def test_chunks_of_files_that_are_handed_out_piece_by_piece_are_read(store, monkeypatch):
     """As some file systems in user space do it."""
     values = np.arange(5000, dtype="i8").reshape(50, 100)
