@@ -67,16 +67,18 @@ class Target:
         """How much of the window a block of planes takes, in bytes."""
         return max(self.least, len(positions) * self.plane_nbytes)
 
-    def put_together(self, blocks: list[Block], low: int, high: int) -> Array:
-        """The planes from ``low`` to ``high`` in memory of their own."""
-        data = np.empty((*self.shape[: self.axis], high - low, *self.shape[self.axis + 1 :]), self.dtype)
-        before = (slice(None),) * self.axis
+    def room(self, count: int) -> Array:
+        """Memory for so many planes."""
+        return np.empty((*self.shape[: self.axis], count, *self.shape[self.axis + 1 :]), self.dtype)
+
+    def fill(self, data: Array, blocks: list[Block], low: int) -> None:
+        """Copy what ``blocks`` have of the planes from ``low`` into ``data``."""
+        high, before = low + data.shape[self.axis], (slice(None),) * self.axis
         for positions, part, _ in blocks:
             first, last = bisect_left(positions, low), bisect_left(positions, high)
             if first < last and isinstance(part, np.ndarray):
                 place = slice(int(positions[first]) - low, int(positions[last - 1]) + 1 - low)
                 data[(*before, place)] = part[(*before, slice(first, last))]
-        return data
 
 
 @dataclass(slots=True, eq=False)

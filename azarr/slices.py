@@ -149,12 +149,17 @@ class SliceStream(Stream[Slice, Window[Positions, list[Block]]]):
         only = crossed[0].data if len(crossed) == 1 and self._planes.starts.step >= self._planes.thickness else None
         if isinstance(only, np.ndarray) and only.shape[self._planes.axis] == high - low:
             return only
+        # Made here and not by a worker: C libraries keep what a thread took for that thread, which is a slice or two for each worker; and
+        # what a worker answers, the loop holds on to until the receiver waits, even if the receiver has let go.
+        data = self._target.room(high - low)
         if (high - low) * self._target.plane_nbytes > INLINE_NBYTES:
-            return await self._engine.call(self._target.put_together, crossed, low, high)
+            await self._engine.call(self._target.fill, data, crossed, low)
+            return data
         if time.perf_counter() - self._rested > LOOP_SHARE:
             await asyncio.sleep(0)
             self._rested = time.perf_counter()
-        return self._target.put_together(crossed, low, high)
+        self._target.fill(data, crossed, low)
+        return data
 
     def _slice(self, low: int, high: int, data: Array) -> Slice:
         axis, shape = self._planes.axis, self._target.shape

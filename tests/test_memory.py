@@ -72,12 +72,14 @@ async def synthetic(kind, shape, chunks, fill=False, **options):
 """
 
 
-def measure(program: str, *arguments: str) -> list[int]:
+# What is freed goes back to the system at once; else every thread's arena of the C library keeps some of it for next time.
+AT_ONCE = {"MALLOC_MMAP_THRESHOLD_": "65536"}
+
+
+def measure(program: str, *arguments: str, environment: dict[str, str] = AT_ONCE) -> list[int]:
     """The numbers that ``program``, with what is prepared above, prints in a process of its own."""
     command = [sys.executable, "-P", "-c", PRELUDE + program, *arguments]
-    # What is freed goes back to the system at once; else every thread's arena of the C library keeps some of it for next time.
-    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=110, check=False)
+    done = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, timeout=110, check=False)
     assert done.returncode == 0, done.stderr
     return [int(number) for number in done.stdout.split()]
 
@@ -164,3 +166,30 @@ asyncio.run(main(*sys.argv[1:]))
 def test_a_plan_of_a_million_chunks_costs_no_memory(kind, verb):
     (grown,) = measure(PLAN, kind, verb)
     assert grown <= 8 * 2**20
+
+
+SLICES = """
+async def main():
+    # 4 rows of chunks, 64 MiB each, in slices of 16 MiB
+    store = await synthetic("blocking", (256, 512, 512), (64, 64, 64))
+    async with Engine(workers=2) as engine:
+        array = await azarr.open_array(store, engine=engine)
+        await array[:64].read()  # the threads and their scratch memory, the codecs, and everything that is imported late
+        gc.collect()
+        forget_peak()
+        start = memory("VmRSS")
+        for _ in range(4):  # what threads keep shows when they have worked for a while
+            async with array.stream_slices(0, thickness=16) as slices:
+                async for each in slices:
+                    assert each.data[0, 0, 0] == each.data[-1, -1, -1] == 1.5
+            del each
+        print(memory("VmHWM") - start)
+
+asyncio.run(main())
+"""
+
+
+def test_slices_take_two_rows_and_two_slices():
+    """The row that they are made from and the next one; the slice that is made and the one that the consumer still has."""
+    (grown,) = measure(SLICES, environment={})
+    assert grown <= (2 * 64 + 2 * 16 + 8) * 2**20

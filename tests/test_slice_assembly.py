@@ -61,7 +61,9 @@ def test_every_slice_comes_once_and_little_is_held(length, chunk, step, thicknes
         assert held + sum(map(len, stage.running)) <= limit + thickness + 3 * longest
         while stage.assembly.ready:
             low, high, blocks = stage.assembly.take()
-            np.testing.assert_array_equal(target.put_together(blocks, low, high), np.arange(low, high)[:, None] * [1, 10])
+            made = target.room(high - low)
+            target.fill(made, blocks, low)
+            np.testing.assert_array_equal(made, np.arange(low, high)[:, None] * [1, 10])
             came.append(low)
             stage.release()
         stage.fill()

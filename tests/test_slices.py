@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 
 import numpy as np
 import pytest
@@ -327,6 +328,18 @@ async def test_memory_bounds_what_is_read_ahead():
         await asyncio.sleep(0)
     assert store.requests == 3
     await slices.aclose()
+
+
+@pytest.mark.parametrize("thickness", [1, 128, 256], ids=["made on the loop", "made by a worker", "the block itself"])
+async def test_a_slice_is_held_by_its_receiver_alone(thickness):
+    array, _ = await filled(MemoryStore(), (512, 256), (256, 256))
+    gone = 0
+    async with array.stream_slices(0, thickness=thickness, memory=2**19) as slices:
+        async for each in slices:
+            seen = weakref.ref(each.data if each.data.base is None else each.data.base)
+            del each
+            gone += seen() is None  # at once, though the loop has had no turn since
+    assert gone == 512 // thickness
 
 
 async def test_a_damaged_chunk_costs_the_slices_that_need_it():
