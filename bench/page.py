@@ -12,7 +12,7 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-from bench.peer_figures import TASKS
+from bench.peer_figures import RESULTS, TASKS
 from bench.suite import FOLDER
 from bench.tables import number, table
 
@@ -56,7 +56,8 @@ def updated(page: str, documents: Documents) -> str:
 
 def tables(documents: Documents) -> dict[str, str]:
     """Every table by the name that it has in the page."""
-    made = {"run": run(documents), "peers": peer_table(documents.get("peers"))}
+    peers = documents.get("peers")
+    made = {"run": run(documents), "peers": peer_table(peers), "peer memory": peer_memory(peers)}
     for name, (subject, down, across, figures, only) in PIVOTS.items():
         made[name] = pivot(documents[subject]["rows"], down, across, figures, only) if subject in documents else TO_COME
     for name, about in ABOUT_PICTURES.items():
@@ -121,8 +122,7 @@ SHOWN = {
 
 def peer_table(document: dict[str, Any] | None) -> str:
     """Seconds and CPU seconds of azarr, and what the others take as multiples of both."""
-    found = {(row["case"]["task"], row["case"]["implementation"]): row["figures"] for row in (document or {"rows": []})["rows"]}
-    lines = []
+    found, lines = figures_of_peers(document), []
     for task, about in TASKS.items():
         mine = found.get((task, "azarr"))
         if mine is None:
@@ -134,6 +134,26 @@ def peer_table(document: dict[str, Any] | None) -> str:
             cpu = theirs["CPU s"] / mine["CPU s"] if theirs and mine.get("CPU s") and theirs.get("CPU s") else None
             lines[-1].append("" if theirs is None else pair(theirs["seconds"] / mine["seconds"], cpu))
     return table(["task", "azarr", *SHOWN.values()], lines)
+
+
+def peer_memory(document: dict[str, Any] | None) -> str:
+    """Memory at the peak over what there was at the start, in MB, and what of it is the result."""
+    found, lines = figures_of_peers(document), []
+    for task, about in TASKS.items():
+        peaks = [found.get((task, name), {}).get("peak MiB") for name in ("azarr", *SHOWN)]
+        result = megabytes(RESULTS.get(task))
+        lines.append([about, result, TO_COME, *[""] * len(SHOWN)] if peaks[0] is None else [about, result, *map(megabytes, peaks)])
+    return table(["task", "result", "azarr", *SHOWN.values()], lines)
+
+
+def figures_of_peers(document: dict[str, Any] | None) -> dict[tuple[str, str], dict[str, float]]:
+    """What was measured, by task and implementation."""
+    return {(row["case"]["task"], row["case"]["implementation"]): row["figures"] for row in (document or {"rows": []})["rows"]}
+
+
+def megabytes(mebibytes: float | None) -> int | None:
+    """Whole MB, as the kernel counts in lots and no more digits count."""
+    return None if mebibytes is None else round(mebibytes * 1.048576)
 
 
 def pair(wall: float, cpu: float | None, unit: str = "") -> str:

@@ -78,6 +78,24 @@ def test_runs_of_the_peer_benchmark_become_a_table_and_a_picture(peer_runs, tmp_
     assert [path.stem for path in pictures.draw({"peers": document}, tmp_path)] == ["peers"]
 
 
+def test_runs_of_the_peer_benchmark_become_a_table_of_memory(peer_runs):
+    document = peer_figures.peers([peer_runs]).document()
+    cells = ([cell.strip() for cell in line.split("|")[1:-1]] for line in page.peer_memory(document).splitlines())
+    lines = {task: rest for task, *rest in cells}
+    assert lines["task"] == ["result", "azarr", *page.SHOWN.values()]
+    assert lines["read 1 GiB at once, zstd"] == ["1,074", "10", "10", "10", "", "", ""]
+    assert lines["start, import and open"] == ["", "50", "", "", "", "", ""]
+    assert lines["planes in order"] == ["", page.TO_COME, "", "", "", "", ""]
+
+
+@pytest.mark.parametrize("runs", [[], [{"task": "T1", "impl": "azarr", "wall": 1.0, "cpu": 2.0}]], ids=["no runs", "without memory"])
+def test_memory_that_was_not_measured_is_to_come(runs, tmp_path):
+    file = tmp_path / "peers.jsonl"
+    file.write_text("\n".join(map(json.dumps, runs)), encoding="utf-8")
+    for document in (None, peer_figures.peers([file]).document()):
+        assert page.peer_memory(document).count(page.TO_COME) == len(peer_figures.TASKS)
+
+
 def test_runs_that_are_wrong_or_failed_do_not_count(peer_runs):
     assert {row.case["implementation"] for row in peer_figures.peers([peer_runs]).rows} == {"azarr", "floor", "zarr"}
 
