@@ -26,7 +26,7 @@ from azarr.errors import CodecError, WorkerError
 from azarr.observing import Observer, observed_copy
 from azarr.projections import AnyPlan, AnyRun, Projection, Run, lone_run, plan_of
 from azarr.selection import AnySelection
-from azarr.stores.base import BlockingStore, ListableStore, ReadableStore, at_hand
+from azarr.stores.base import BlockingStore, ListableStore, ReadableStore, Reserve, at_hand
 from azarr.telemetry import Telemetry
 from azarr.types import Array, Buffer, Coords
 
@@ -122,8 +122,11 @@ class ChunkSource(Protocol):
         ``None`` where they are not to be had like that. A chunk that does not decode may be whole all the same, if it is fetched alone.
         """
 
-    def fetch_at_hand(self, coords: Coords, limit: int) -> Buffer | None:
-        """The encoded chunk at ``coords``; ``OSError`` where it might take time to get, or is longer than ``limit`` bytes."""
+    def fetch_at_hand(self, coords: Coords, limit: int, reserve: Reserve = ...) -> Buffer | None:
+        """The encoded chunk at ``coords``; ``OSError`` where it might take time to get, or is longer than ``limit`` bytes.
+
+        It may be in memory that ``reserve`` answers, by default scratch memory of this thread.
+        """
 
     async def fetch(self, batch: Batch, requests: asyncio.Semaphore) -> list[Buffer | None]:
         """The encoded chunks of ``batch`` in its order."""
@@ -309,10 +312,10 @@ class PlainChunks:
         sizes = self.store.get_joined(*names, memory)
         return (memory, sizes) if len(sizes) == run.length else None
 
-    def fetch_at_hand(self, coords: Coords, limit: int) -> Buffer | None:
+    def fetch_at_hand(self, coords: Coords, limit: int, reserve: Reserve = scratch.encoded.reserve) -> Buffer | None:
         if self._at_hand is None or self.observer is not None:
             raise BlockingIOError("what the store has at hand cannot be told")
-        return self._at_hand(self.key(coords), limit, scratch.encoded.reserve)
+        return self._at_hand(self.key(coords), limit, reserve)
 
     async def fetch(self, batch: Batch, requests: asyncio.Semaphore) -> list[Buffer | None]:
         chunks = []

@@ -38,6 +38,9 @@ REQUEST_NBYTES = 8 * 2**20
 async def read(source: ChunkSource, selection: AnySelection, out: Array, engine: Engine) -> None:
     """Fill ``out`` (every axis of the array, dropped ones with length 1) with what ``selection`` names."""
     source = source.operation(engine.telemetry, engine.place)
+    if source.observer is None:
+        await fill(source, selection, out, engine)
+        return
     with telling(source.observer, ReadEvent, nbytes=out.size * element_nbytes(out.dtype)):
         await fill(source, selection, out, engine)
 
@@ -48,7 +51,7 @@ async def fill(source: ChunkSource, selection: AnySelection, out: Array, engine:
         if not engine.closed and placed_at_hand(source, out, alone):
             await engine.give_way()
         else:
-            await engine.call(read_batch, source, out, (alone,))
+            await engine.call(read_alone, source, out, alone)
         return
     extent = source.extent(selection)
     nbytes = max(1, source.pipeline.spec.nbytes)
@@ -85,14 +88,39 @@ async def fill(source: ChunkSource, selection: AnySelection, out: Array, engine:
 def placed_at_hand(source: ChunkSource, out: Array, run: Run) -> bool:
     """Whether ``run`` was a small chunk without compression that the store had at hand; it is in ``out`` then, without a worker."""
     pipeline = source.pipeline_of(run.coords)
-    if not pipeline.direct or pipeline.compressed or pipeline.spec.nbytes > AT_HAND_NBYTES:
+    nbytes = pipeline.spec.nbytes
+    if not pipeline.direct or pipeline.compressed or nbytes > AT_HAND_NBYTES:
         return False
+    memory = memory_for(pipeline, out, run)
     try:
-        chunk = source.fetch_at_hand(run.coords, pipeline.spec.nbytes)
+        if memory is None:
+            chunk = source.fetch_at_hand(run.coords, nbytes)
+        else:
+            chunk = source.fetch_at_hand(run.coords, nbytes, lambda size: memory if size == nbytes else scratch.encoded.reserve(size))
     except OSError:
         return False
-    place_run(pipeline, out, run, ((0, chunk),))
+    if memory is None or chunk is not memory:
+        place_run(pipeline, out, run, ((0, chunk),))
     return True
+
+
+def memory_for(pipeline: CodecPipeline, out: Array, run: Run) -> memoryview | None:
+    """The memory of ``out``, all of which ``run`` is, where it is the memory of the chunk as well."""
+    if run.full and pipeline.direct and out.flags.c_contiguous and out.dtype == pipeline.spec.dtype:
+        return bytes_of(out)
+    return None
+
+
+def read_alone(source: ChunkSource, out: Array, run: Run) -> None:
+    """Fetch and place the chunk that all of ``out`` is of; for workers, on a blocking store."""
+    pipeline = source.pipeline_of(run.coords)
+    memory = memory_for(pipeline, out, run) if pipeline.compressed else None
+    if memory is None:
+        read_batch(source, out, (run,))
+        return
+    with chunk_reads(source, (run,)):
+        if decode_run(pipeline, run, source.fetch_blocking(run), memory):
+            out[...] = pipeline.spec.fill_value
 
 
 def read_batch(source: ChunkSource, out: Array, batch: Batch) -> None:

@@ -126,6 +126,12 @@ class Selection(NamedTuple):
         """What ``key`` selects of what is selected here; ``SelectionError`` where there is no such thing."""
         if key is Ellipsis:
             return self
+        if isinstance(key, tuple) and len(key) == len(self.axes) and not self.dropped:
+            slices = [item for item in key if isinstance(item, slice)]
+            if len(slices) == len(key):  # the usual case, for which there is a shorter way
+                return Selection(
+                    tuple([axis.slice(item, number) for number, (axis, item) in enumerate(zip(self.axes, slices, strict=True))])
+                )
         return self._each(key, select_axis)
 
     def outer(self, key: OuterKey) -> Selection:

@@ -29,7 +29,7 @@ from azarr.errors import CodecError, TransientStoreError
 from azarr.observing import Observer, observed_copy
 from azarr.projections import AnyRun, Projection, Run, lone_run, plan_of
 from azarr.selection import AnySelection
-from azarr.stores.base import BlockingStore, ReadableStore, Stamped, stamped
+from azarr.stores.base import BlockingStore, ReadableStore, Reserve, Stamped, stamped
 from azarr.stores.memory import Same
 from azarr.stores.merging import merge, span_of
 from azarr.telemetry import Telemetry
@@ -295,7 +295,8 @@ class ShardedChunks:
             sizes[number] = each.stop - each.start
         return memoryview(cast("Buffer", found.value)), sizes
 
-    def fetch_at_hand(self, coords: Coords, limit: int) -> Buffer | None:
+    def fetch_at_hand(self, coords: Coords, limit: int, reserve: Reserve = scratch.encoded.reserve) -> Buffer | None:
+        del reserve
         raise BlockingIOError(f"the chunk {coords} of at most {limit} bytes is in a shard, whose index comes first")
 
     def _index_blocking(self, unit: Coords, coords: Sequence[Coords], wanted: Sequence[int]) -> tuple[Located, Ranges]:
