@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, TypeAlias, cast
 from azarr.cache_contents import CachedChunk, CachedChunks, Claim, Load, Wait
 from azarr.chunk_cache import ChunkCache
 from azarr.chunk_reader import Encoded, Failure, decode_own, late, selected_shape
-from azarr.chunk_sources import RUN_NBYTES, Batch, ChunkSource, run_length
+from azarr.chunk_sources import Batch, ChunkSource, run_length
 from azarr.engine import Engine
 from azarr.observing import chunk_reads, telling
 from azarr.projections import AnyRun, Projection
@@ -64,7 +64,7 @@ async def read_cached(source: ChunkSource, selection: AnySelection, out: Array, 
 
     with telling(source.observer, ReadEvent, nbytes=out.size * element_nbytes(out.dtype)):
         nbytes = max(1, source.pipeline.spec.nbytes)
-        most = RUN_NBYTES if source.blocking else min(REQUEST_NBYTES, engine.memory)
+        most = source.pipeline.run_nbytes if source.blocking else min(REQUEST_NBYTES, engine.memory)
         largest = run_length(source.pipeline, most) if source.blocking else max(1, min(most // nbytes, math.prod(source.chunks_per_unit)))
         batches = source.batches(source.extent(selection), request_nbytes=most if largest > 1 else 0, ordered=source.blocking)
         await drain(batches, read_batch, engine.window(nbytes * largest, engine.concurrency + 2 * max(1, engine.executor.workers)))

@@ -30,9 +30,6 @@ from azarr.stores.base import BlockingStore, ListableStore, ReadableStore, Reser
 from azarr.telemetry import Telemetry
 from azarr.types import Array, Buffer, Coords
 
-RUN_NBYTES = 2**20
-"""Decoded bytes of neighbouring chunks that are placed in one go: what a core's second-level cache holds."""
-
 RUN_LENGTH = 1024
 """Chunks that are placed in one go at most, however small they are: a plan should not cost more memory than the data."""
 
@@ -147,7 +144,7 @@ async def stored_units(source: ChunkSource, store: ListableStore | None = None) 
 
 def run_length(pipeline: CodecPipeline, request_nbytes: int) -> int:
     """How many chunks make a run."""
-    return max(1, min(RUN_LENGTH, min(RUN_NBYTES, request_nbytes) // max(1, pipeline.spec.nbytes)))
+    return max(1, min(RUN_LENGTH, min(pipeline.run_nbytes, request_nbytes) // max(1, pipeline.spec.nbytes)))
 
 
 def patched(pipeline: CodecPipeline, old: Buffer | None, patches: Sequence[tuple[Projection, Array]]) -> Array:

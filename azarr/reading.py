@@ -13,7 +13,7 @@ from functools import partial
 
 import numpy as np
 
-from azarr.chunk_sources import RUN_NBYTES, Batch, ChunkSource, spread
+from azarr.chunk_sources import Batch, ChunkSource, spread
 from azarr.codecs import scratch
 from azarr.codecs.base import bytes_of
 from azarr.codecs.pipeline import CodecPipeline
@@ -57,7 +57,7 @@ async def fill(source: ChunkSource, selection: AnySelection, out: Array, engine:
     nbytes = max(1, source.pipeline.spec.nbytes)
     if source.blocking:
         # shard by shard, where there are any: what lies together is read together
-        batches = source.batches(extent, request_nbytes=RUN_NBYTES, ordered=False)
+        batches = source.batches(extent, request_nbytes=source.pipeline.run_nbytes, ordered=False)
         first, second = next(batches, None), next(batches, None)
         if first is None:
             return

@@ -129,9 +129,7 @@ class Selection(NamedTuple):
         if isinstance(key, tuple) and len(key) == len(self.axes) and not self.dropped:
             slices = [item for item in key if isinstance(item, slice)]
             if len(slices) == len(key):  # the usual case, for which there is a shorter way
-                return Selection(
-                    tuple([axis.slice(item, number) for number, (axis, item) in enumerate(zip(self.axes, slices, strict=True))])
-                )
+                return Selection(tuple(map(slice_axis, self.axes, slices, range(len(slices)))))
         return self._each(key, select_axis)
 
     def outer(self, key: OuterKey) -> Selection:
@@ -253,6 +251,11 @@ def indices_of(item: slice, length: int, position: int) -> tuple[int, int, int]:
         return item.indices(length)
     except (TypeError, ValueError) as error:
         raise SelectionError(f"axis {position}: {item} is not a slice of whole numbers with a step other than 0") from error
+
+
+def slice_axis(axis: AxisSelection | IndexSelection, item: slice, position: int) -> AxisSelection | IndexSelection:
+    """What a slice selects along ``axis``, the one at ``position`` in the user's view."""
+    return axis.slice(item, position)
 
 
 def select_axis(axis: AxisSelection | IndexSelection, item: Any, position: int) -> AxisSelection | IndexSelection:

@@ -27,6 +27,7 @@ from azarr.process_executor import AutoExecutor, executor_of
 from azarr.process_pipeline import ProcessPipeline
 from azarr.testing import TelemetryRecorder
 from azarr.types import ChunkSpec
+from azarr.worker_process import WorkerProcess
 from tests.pure_codecs import Deadly, Gated, Homebound, Rotate, Unpicklable, Whereabouts
 
 PATIENCE = 60
@@ -200,6 +201,23 @@ async def test_fields_and_chunks_of_unequal_shape(engine, store):
     await array["y", 3:15, 2:6].write(4.0)
     data["y"][3:15, 2:6] = 4
     assert (await array == data).all()
+
+
+async def test_a_row_of_chunks_is_one_request(engine, monkeypatch, tmp_path):
+    data = np.arange(1, 17, dtype="u1").repeat(2**20).reshape(2, -1)
+    options = {"chunks": (1, 2**20), "dtype": "u1", "compressors": [Zstd()]}
+    array = await azarr.create_array(str(tmp_path), shape=data.shape, engine=engine, **options)
+    await array.write(data)
+    rows = []
+    decode = WorkerProcess.decode
+
+    def counting(worker, number, pickled, encoded, sizes, out):
+        rows.append(len(sizes))
+        decode(worker, number, pickled, encoded, sizes, out)
+
+    monkeypatch.setattr(WorkerProcess, "decode", counting)
+    assert (await array == data).all()
+    assert rows == [8, 8]
 
 
 async def test_what_stays_in_the_threads(engine, shared_executor, monkeypatch):

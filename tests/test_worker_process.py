@@ -38,6 +38,7 @@ def shared_worker():
 
 @pytest.fixture
 def worker():
+    gc.collect()  # lest what others have dropped is closed meanwhile
     before = psutil.Process().num_fds()
     made = WorkerProcess()
     yield made

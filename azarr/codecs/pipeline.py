@@ -49,6 +49,10 @@ def resolved(codecs: Sequence[Codec], spec: ChunkSpec) -> ChunkSpec:
     return spec
 
 
+RUN_NBYTES = 2**20
+"""Decoded bytes of neighbouring chunks that are placed in one go: what a core's second-level cache holds."""
+
+
 class CodecPipeline:
     """Turns chunks like ``spec`` into bytes and back. Holds no state between calls, so threads may share it; picklable."""
 
@@ -115,6 +119,11 @@ class CodecPipeline:
     def releases_gil(self) -> bool:
         """Whether threads run it in parallel."""
         return all(codec.releases_gil for codec in self.codecs)
+
+    @property
+    def run_nbytes(self) -> int:
+        """Decoded bytes of neighbouring chunks that it is worth decoding in one go."""
+        return RUN_NBYTES
 
     @property
     def compressed(self) -> bool:
