@@ -2,13 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from azarr import codecs, telemetry
 from azarr.array import ArrayView, AsyncArray
-from azarr.chunk_cache import ChunkCache, ChunkCacheStats
-from azarr.chunk_keys import ChunkKeyEncoding, register_chunk_key_encoding
-from azarr.chunk_reader import Chunk, ChunkInfo
-from azarr.codecs.registry import register_codec
-from azarr.data_types import register_data_type
 from azarr.deferred import deferred_names
 from azarr.engine import Engine
 from azarr.errors import (
@@ -32,38 +26,43 @@ from azarr.errors import (
     WriteError,
     ZarrError,
 )
-from azarr.executors import InlineExecutor, ThreadExecutor
 from azarr.group import AsyncGroup
-from azarr.handover import Producer
 from azarr.hierarchy import create_array, create_group, create_hierarchy, open, open_array, open_group
-from azarr.ingest import WriteOptions, WriteReport
-from azarr.process_executor import ProcessExecutor
-from azarr.registry import Registration
-from azarr.retry import RetryPolicy
-from azarr.slices import Slice, SliceInfo, SliceOptions, SliceStream
-from azarr.stores.local import LocalStore
-from azarr.stores.memory import MemoryStore
-from azarr.stores.prefix import PrefixStore
-from azarr.stores.urls import open_store, register_store
-from azarr.stream import ChunkStream, StreamStats
-from azarr.streaming import StreamOptions
-from azarr.telemetry import Telemetry
 from azarr.types import ByteRange, Limits, Listing, Suffix
 
 if TYPE_CHECKING:
-    from azarr import blocking
+    from azarr import blocking, codecs, telemetry
+    from azarr.chunk_cache import ChunkCache, ChunkCacheStats
+    from azarr.chunk_keys import ChunkKeyEncoding, register_chunk_key_encoding
+    from azarr.chunk_reader import Chunk, ChunkInfo
+    from azarr.codecs.registry import register_codec
     from azarr.conversion import convert
+    from azarr.data_types import register_data_type
+    from azarr.executors import InlineExecutor, ThreadExecutor
     from azarr.extensions import Extension, Supported, supported
+    from azarr.handover import Producer
+    from azarr.ingest import WriteOptions, WriteReport
+    from azarr.process_executor import ProcessExecutor
+    from azarr.registry import Registration
+    from azarr.retry import RetryPolicy
+    from azarr.slices import Slice, SliceInfo, SliceOptions, SliceStream
     from azarr.stores.caching import CachingStats, CachingStore
     from azarr.stores.coalescing import CoalescingStore
     from azarr.stores.latency import LatencyStore
+    from azarr.stores.local import LocalStore
+    from azarr.stores.memory import MemoryStore
     from azarr.stores.overlay import OverlayStore
+    from azarr.stores.prefix import PrefixStore
     from azarr.stores.readonly import ReadOnlyStore
     from azarr.stores.recording import RecordedRequest, RecordingStore
     from azarr.stores.retrying import RetryingStore
     from azarr.stores.sqlite import SQLiteStore
+    from azarr.stores.urls import open_store, register_store
     from azarr.stores.zip_store import ZipStore
     from azarr.stores.zipped import ZippedStore
+    from azarr.stream import ChunkStream, StreamStats
+    from azarr.streaming import StreamOptions
+    from azarr.telemetry import Telemetry
     from azarr.transfer import copy, load, save
 
 __all__ = [
@@ -155,18 +154,37 @@ __all__ = [
 
 if not TYPE_CHECKING:
     modules = {
+        "azarr.chunk_cache": ("ChunkCache", "ChunkCacheStats"),
+        "azarr.chunk_keys": ("ChunkKeyEncoding", "register_chunk_key_encoding"),
+        "azarr.chunk_reader": ("Chunk", "ChunkInfo"),
+        "azarr.codecs.registry": ("register_codec",),
         "azarr.conversion": ("convert",),
+        "azarr.data_types": ("register_data_type",),
+        "azarr.executors": ("InlineExecutor", "ThreadExecutor"),
         "azarr.extensions": ("Extension", "Supported", "supported"),
+        "azarr.handover": ("Producer",),
+        "azarr.ingest": ("WriteOptions", "WriteReport"),
+        "azarr.process_executor": ("ProcessExecutor",),
+        "azarr.registry": ("Registration",),
+        "azarr.retry": ("RetryPolicy",),
+        "azarr.slices": ("Slice", "SliceInfo", "SliceOptions", "SliceStream"),
         "azarr.stores.caching": ("CachingStats", "CachingStore"),
         "azarr.stores.coalescing": ("CoalescingStore",),
         "azarr.stores.latency": ("LatencyStore",),
+        "azarr.stores.local": ("LocalStore",),
+        "azarr.stores.memory": ("MemoryStore",),
         "azarr.stores.overlay": ("OverlayStore",),
+        "azarr.stores.prefix": ("PrefixStore",),
         "azarr.stores.readonly": ("ReadOnlyStore",),
         "azarr.stores.recording": ("RecordedRequest", "RecordingStore"),
         "azarr.stores.retrying": ("RetryingStore",),
         "azarr.stores.sqlite": ("SQLiteStore",),
+        "azarr.stores.urls": ("open_store", "register_store"),
         "azarr.stores.zip_store": ("ZipStore",),
         "azarr.stores.zipped": ("ZippedStore",),
+        "azarr.stream": ("ChunkStream", "StreamStats"),
+        "azarr.streaming": ("StreamOptions",),
+        "azarr.telemetry": ("Telemetry",),
         "azarr.transfer": ("copy", "load", "save"),
     }
     __getattr__, __dir__ = deferred_names(__name__, __all__, modules)

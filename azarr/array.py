@@ -7,15 +7,12 @@ from collections.abc import AsyncIterable, Callable, Generator, Iterable, Mappin
 from dataclasses import replace
 from functools import reduce
 from types import MappingProxyType
-from typing import Any, NamedTuple, Never, SupportsIndex, Unpack, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, Never, SupportsIndex, Unpack, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from azarr import appending, documents, extents, resizing
-from azarr.array_locks import ArrayLocks, array_locks_of
 from azarr.attributes import delete_attributes, replace_attributes, update_attributes
-from azarr.cached_reading import read_cached
 from azarr.chunk_grids import RectilinearGrid, RegularGrid
 from azarr.chunk_lengths import ChunkLengths, count_of
 from azarr.chunk_sources import ChunkSource, PlainChunks, UnequalChunks
@@ -24,10 +21,9 @@ from azarr.codecs.pipeline import CodecPipeline
 from azarr.codecs.sharding import Sharding
 from azarr.data_types import DataType
 from azarr.data_types.struct import field_of
+from azarr.deferred import Deferred, DeferredModule
 from azarr.engine import Engine, default_engine
 from azarr.errors import SelectionError, StoreError, WriteError
-from azarr.indexers import BlockIndexer, OuterIndexer, PointIndexer
-from azarr.ingest import WriteOptions, WriteReport, write_stream
 from azarr.metadata.model import ArrayMetadata
 from azarr.reading import read
 from azarr.selection import (
@@ -40,14 +36,41 @@ from azarr.selection import (
     as_planned,
     lies_within,
 )
-from azarr.sharded_chunks import ShardedChunks
-from azarr.slice_plans import planes_of
-from azarr.slices import SliceOptions, SliceStream, stream_slices
 from azarr.stores.base import ReadableStore, WritableStore
-from azarr.stream import ChunkStream
-from azarr.streaming import StreamOptions, stream_chunks
 from azarr.types import JSON, Array, FillValue, Limits, element_nbytes
-from azarr.writing import conform, write
+
+if TYPE_CHECKING:
+    from azarr import (
+        appending,
+        array_locks,
+        documents,
+        extents,
+        indexers,
+        ingest,
+        resizing,
+        sharded_chunks,
+        slice_plans,
+        slices,
+        stream,
+        streaming,
+        writing,
+    )
+    from azarr.cached_reading import read_cached
+else:  # what opening an array does without
+    appending = DeferredModule("azarr.appending")
+    array_locks = DeferredModule("azarr.array_locks")
+    documents = DeferredModule("azarr.documents")
+    extents = DeferredModule("azarr.extents")
+    indexers = DeferredModule("azarr.indexers")
+    ingest = DeferredModule("azarr.ingest")
+    read_cached = Deferred("azarr.cached_reading", "read_cached")
+    resizing = DeferredModule("azarr.resizing")
+    sharded_chunks = DeferredModule("azarr.sharded_chunks")
+    slice_plans = DeferredModule("azarr.slice_plans")
+    slices = DeferredModule("azarr.slices")
+    stream = DeferredModule("azarr.stream")
+    streaming = DeferredModule("azarr.streaming")
+    writing = DeferredModule("azarr.writing")
 
 
 class ArrayView:
@@ -156,14 +179,14 @@ class ArrayView:
         return ArrayView(self.array, selection, self._field)
 
     @property
-    def oindex(self) -> OuterIndexer[ArrayView]:
+    def oindex(self) -> indexers.OuterIndexer[ArrayView]:
         """To select with lists, arrays and masks along each axis: ``view.oindex[[3, 1], :, mask]``."""
-        return OuterIndexer(self)
+        return indexers.OuterIndexer(self)
 
     @property
-    def vindex(self) -> PointIndexer[ArrayView]:
+    def vindex(self) -> indexers.PointIndexer[ArrayView]:
         """To select points: ``view.vindex[[0, 1], [5, 2]]``, or ``view.vindex[mask]``."""
-        return PointIndexer(self)
+        return indexers.PointIndexer(self)
 
     def sel(self, **keys: SupportsIndex | slice | npt.ArrayLike) -> ArrayView:
         """Select by dimension names: ``array.sel(time=slice(0, 24), x=7)``; arrays and masks as in ``oindex``."""
@@ -233,16 +256,16 @@ class ArrayView:
         engine, (source, selection) = self.array.engine, self.located()
         data_type = self._data_type
         if isinstance(value, np.ndarray) and value.dtype == self.dtype and value.dtype != object:
-            values = conform(value, data_type, selection.shape)
+            values = writing.conform(value, data_type, selection.shape)
         else:
-            values = await engine.call(conform, value, data_type, selection.shape)
-        await write(source, selection.forward(), as_planned(values, selection), engine)
+            values = await engine.call(writing.conform, value, data_type, selection.shape)
+        await writing.write(source, selection.forward(), as_planned(values, selection), engine)
 
     def _expect_writable(self) -> None:
         if not isinstance(self.array.store, WritableStore):
             raise StoreError(f"{self.array.store!r} cannot be written to")
 
-    def stream_chunks(self, **options: Unpack[StreamOptions]) -> ChunkStream:
+    def stream_chunks(self, **options: Unpack[streaming.StreamOptions]) -> stream.ChunkStream:
         """The chunks that this view meets, one decoded ``Chunk`` after the other, for ``async for``; nothing is read before.
 
         Keyword Args:
@@ -268,7 +291,7 @@ class ArrayView:
                 have parts of several blocks, which are streamed one after the other, each in order.
 
         """
-        return stream_chunks(*self.located(), self.array.engine, options)
+        return streaming.stream_chunks(*self.located(), self.array.engine, options)
 
     def stream_slices(
         self,
@@ -278,8 +301,8 @@ class ArrayView:
         step: int | None = None,
         *,
         thickness: int | None = None,
-        **options: Unpack[SliceOptions],
-    ) -> SliceStream:
+        **options: Unpack[slices.SliceOptions],
+    ) -> slices.SliceStream:
         """This view along one of its axes, one ``Slice`` after the other; nothing is read before the first is asked for.
 
         Each chunk is read and decoded once, however many slices cross it, if a row of chunks (all that have the same place along the
@@ -311,14 +334,14 @@ class ArrayView:
             SelectionError: There is no such axis, the step or thickness is less than 1, or the view is one of points.
 
         """
-        planes = planes_of(self.shape, self.names, along, start, stop, step, thickness)
+        planes = slice_plans.planes_of(self.shape, self.names, along, start, stop, step, thickness)
 
         def select(key: slice | Positions) -> ArrayView:
             return self.oindex[(*(slice(None),) * planes.axis, key)]
 
-        return stream_slices(*self.located(), self.array.engine, planes, select, self.dtype, options)
+        return slices.stream_slices(*self.located(), self.array.engine, planes, select, self.dtype, options)
 
-    def map_chunks(self, function: Callable[[Any], Any], **options: Unpack[StreamOptions]) -> ChunkStream:
+    def map_chunks(self, function: Callable[[Any], Any], **options: Unpack[streaming.StreamOptions]) -> stream.ChunkStream:
         """As ``stream_chunks``, but what ``function`` makes of the data of a chunk stands for the data.
 
         An ``async`` function is awaited on the loop, as many at once as chunks are in flight; any other runs in the workers, right after
@@ -327,9 +350,9 @@ class ArrayView:
         """
         if not callable(function):
             raise TypeError(f"map_chunks needs a function of a chunk's data, not {function!r:.60}")
-        return stream_chunks(*self.located(), self.array.engine, options, function)
+        return streaming.stream_chunks(*self.located(), self.array.engine, options, function)
 
-    async def write_stream(self, source: AsyncIterable[Any] | Iterable[Any], **options: Unpack[WriteOptions]) -> WriteReport:
+    async def write_stream(self, source: AsyncIterable[Any] | Iterable[Any], **options: Unpack[ingest.WriteOptions]) -> ingest.WriteReport:
         """Store the items of ``source`` as they come, and answer what has become of them; ``source`` is closed in any case.
 
         An item is a ``Chunk`` of a stream, ``(region, data)`` with a slice for every axis of this view, or, in an array, ``(coords, data)``
@@ -370,7 +393,7 @@ class ArrayView:
         """
         array = self.array
         metadata = replace(array.metadata, data_type=self._data_type)
-        return await write_stream(*self.located(), array.path, metadata, array.engine, source, options)
+        return await ingest.write_stream(*self.located(), array.path, metadata, array.engine, source, options)
 
 
 class AsyncArray(ArrayView):
@@ -441,12 +464,12 @@ class AsyncArray(ArrayView):
     @property
     def shards(self) -> tuple[int, ...] | None:
         """The shape of what is written and stored at once, where that is more than a chunk."""
-        return self.source.unit_shape if isinstance(self.source, ShardedChunks) else None
+        return self.source.unit_shape if isinstance(self.source, sharded_chunks.ShardedChunks) else None
 
     @property
-    def blocks(self) -> BlockIndexer[ArrayView]:
+    def blocks(self) -> indexers.BlockIndexer[ArrayView]:
         """To select whole chunks: ``array.blocks[0, 2:4]``."""
-        return BlockIndexer(self)
+        return indexers.BlockIndexer(self)
 
     @property
     def nchunks(self) -> int:
@@ -464,7 +487,7 @@ class AsyncArray(ArrayView):
         return self.metadata.dimension_names
 
     @property
-    def locks(self) -> ArrayLocks:
+    def locks(self) -> array_locks.ArrayLocks:
         """Locks for application code, shared by all objects for this array in this process; azarr takes none of them itself.
 
         ::
@@ -476,7 +499,7 @@ class AsyncArray(ArrayView):
 
         First come, first served. They do not nest: who holds one must not ask for another one of the same array.
         """
-        return array_locks_of(self.store, self.path)
+        return array_locks.array_locks_of(self.store, self.path)
 
     @property
     def attrs(self) -> Mapping[str, JSON]:
@@ -564,7 +587,7 @@ def chunk_source(store: ReadableStore, path: str, metadata: ArrayMetadata, limit
     keys, codecs = metadata.chunk_key_encoding, understood(metadata.codecs)
     spec = replace(metadata.chunk_spec, limit=limits.chunk_nbytes, expansion=limits.expansion)
     if len(codecs) == 1 and isinstance(codecs[0], Sharding) and isinstance(metadata.chunk_grid, RegularGrid):
-        return ShardedChunks(store, prefix, keys, codecs[0].layout(spec), metadata.shape)
+        return sharded_chunks.ShardedChunks(store, prefix, keys, codecs[0].layout(spec), metadata.shape)
     pipeline = CodecPipeline(codecs, spec)
     if isinstance(metadata.chunk_grid, RectilinearGrid):
         return UnequalChunks(store, prefix, keys, pipeline, metadata.chunk_grid)

@@ -29,6 +29,30 @@ class Deferred(NamedTuple):
         return self.load()(*args, **options)
 
 
+class DeferredModule:
+    """Stands for the module ``name`` where another one would import it, until one of its attributes is asked for.
+
+    Attributes are those that the module has at that moment, and nothing of it is kept here. Type checkers, and the test that imports point
+    down, see a plain import beside it::
+
+        if TYPE_CHECKING:
+            from azarr import streaming
+        else:
+            streaming = DeferredModule("azarr.streaming")
+    """
+
+    __slots__ = ("_name",)
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __repr__(self) -> str:
+        return f"<DeferredModule {self._name}>"
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(import_module(self._name), name)
+
+
 def deferred_names(
     package: str, public: Sequence[str], modules: Mapping[str, Iterable[str]]
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:

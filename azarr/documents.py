@@ -5,20 +5,27 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
-from azarr.catalog import REQUESTS, Catalog, WriteThrough
-from azarr.claims import claim_of
+from azarr.deferred import DeferredModule
 from azarr.errors import MetadataError, NodeExistsError, NodeNotFoundError, PreconditionFailedError, StoreError
-from azarr.locks import Hold, locks_of
-from azarr.metadata import v2, v3
+from azarr.metadata import v3
 from azarr.metadata.consolidated import HINT, MEMBER, Consolidated, Documents, parse_node, parse_v2, parse_v3
 from azarr.metadata.model import ArrayMetadata, GroupMetadata
 from azarr.paths import above, check_name, child, depth, key_of, normalize, prefix_of
-from azarr.rewriting import rewrite
 from azarr.stores.base import BlockingStore, ReadableStore, Store, WritableStore, as_conditional
 from azarr.types import JSON, Buffer, ByteRange, Limits
 from azarr.window import both, gather
+
+if TYPE_CHECKING:
+    from azarr import catalog, claims, locks, rewriting
+    from azarr.metadata import v2
+else:  # what reading does without
+    catalog = DeferredModule("azarr.catalog")
+    claims = DeferredModule("azarr.claims")
+    locks = DeferredModule("azarr.locks")
+    rewriting = DeferredModule("azarr.rewriting")
+    v2 = DeferredModule("azarr.metadata.v2")
 
 __all__ = ["Documents", "Metadata", "ZarrFormat", "check_name", "child", "key_of", "normalize"]
 
@@ -83,7 +90,7 @@ async def read(store: ReadableStore, path: str, limits: Limits, zarr_format: Zar
 
 async def read_with_catalog(
     store: ReadableStore, path: str, limits: Limits, zarr_format: ZarrFormat | None = None, *, group: bool = False
-) -> tuple[Metadata, Catalog | None] | None:
+) -> tuple[Metadata, catalog.Catalog | None] | None:
     """The metadata of the node at ``path``, and its consolidated metadata where it is a group that has some; ``None`` without a node.
 
     With ``group``, and ``zarr_format=2``, only the consolidated document is asked for, unless there is none.
@@ -110,7 +117,7 @@ async def read_with_catalog(
         return None
     if consolidated is None or isinstance(metadata, ArrayMetadata):
         return metadata, None
-    return metadata, Catalog(store, path, consolidated)
+    return metadata, catalog.Catalog(store, path, consolidated)
 
 
 def read_v2(document: Buffer, path: str, limits: Limits) -> Consolidated:
@@ -164,9 +171,9 @@ async def write(store: WritableStore, path: str, metadata: Metadata) -> None:
         await store.set(key_of(path, name), document)
 
 
-def hold(store: object, path: str) -> Hold:
+def hold(store: object, path: str) -> locks.Hold:
     """Holds the lock of the node at ``path`` for the time of an ``async with``."""
-    return locks_of(store).hold(key_of(path, ""))
+    return locks.locks_of(store).hold(key_of(path, ""))
 
 
 async def create(store: ReadableStore, path: str, metadata: Metadata, limits: Limits, *, overwrite: bool) -> Store:
@@ -177,7 +184,7 @@ async def create(store: ReadableStore, path: str, metadata: Metadata, limits: Li
     """
     writable = expect_store(store)
     serialized = checked(path, metadata, limits)  # whatever cannot be expressed must not cost what is there
-    through = WriteThrough(writable, metadata.zarr_format, limits)
+    through = catalog.WriteThrough(writable, metadata.zarr_format, limits)
     async with hold(store, path):
         found, surroundings = await both(
             exists(store, path), look_above(writable, dict.fromkeys(above(path), path), metadata.zarr_format, limits)
@@ -265,7 +272,7 @@ async def look_above(store: ReadableStore, below: Mapping[str, str], zarr_format
         return False, await store.get(key_of(top, ".zmetadata"), ByteRange(0, 1)) is not None
 
     tops = sorted(below, key=depth)
-    found = await gather(look, tops, REQUESTS)
+    found = await gather(look, tops, catalog.REQUESTS)
     missing = [top for top, (absent, _) in zip(tops, found, strict=True) if absent]
     return Surroundings(missing, [top for top, (_, consolidated) in zip(tops, found, strict=True) if consolidated])
 
@@ -297,7 +304,7 @@ async def change(
     limits: Limits,
     own: Metadata,
     *,
-    claim: Callable[[Buffer | None], bytes] = claim_of,
+    claim: Callable[[Buffer | None], bytes] | None = None,
     stored: Callable[[Metadata], None] = lambda _: None,
 ) -> Metadata:
     """The node's metadata after its document ``name`` has become what ``edit`` makes of it; others lose nothing by it.
@@ -309,7 +316,7 @@ async def change(
     if not isinstance(store, WritableStore):
         raise StoreError(f"{store!r} cannot be written to")
     gone = NodeNotFoundError(f"there is no node of Zarr v{own.zarr_format} at {path or '/'!r} in {store!r} any more", path=path)
-    through = WriteThrough(store, own.zarr_format, limits)
+    through = catalog.WriteThrough(store, own.zarr_format, limits)
     rest = [each for each in names_of(own.zarr_format) if each != name]
     changed: Documents = {}
     metadata: Metadata | None = None
@@ -330,11 +337,11 @@ async def change(
         if document is not None:
             changed = {**changed, name: json.loads(document)}
         metadata = parse_node(changed, path, limits)
-        return None if document is None else document + claim(old)
+        return None if document is None else document + (claim or claims.claim_of)(old)
 
     async with hold(store, path):
         others = dict(zip(rest, await fetch(store, path, rest, limits), strict=True))
-        await rewrite(store, key_of(path, name), edited, part=limits.document)
+        await rewriting.rewrite(store, key_of(path, name), edited, part=limits.document)
         if metadata is None:
             raise gone
         stored(metadata)
@@ -348,7 +355,7 @@ async def erase(store: Store, path: str, limits: Limits, *, held: Collection[str
 
     ``held`` are the paths of other locks that the caller holds.
     """
-    throughs = [WriteThrough(store, 3, limits), WriteThrough(store, 2, limits)]
+    throughs = [catalog.WriteThrough(store, 3, limits), catalog.WriteThrough(store, 2, limits)]
     for through in throughs:
         await through.apply({}, [path], held=held)
     for name in ("zarr.json", ".zarray", ".zgroup"):
@@ -364,7 +371,7 @@ async def erase_below(store: WritableStore, path: str) -> None:
     try:
         await store.erase_prefix(prefix_of(path))
     finally:
-        locks_of(store).changed_below(prefix_of(path))
+        locks.locks_of(store).changed_below(prefix_of(path))
 
 
 async def delete(store: ReadableStore, path: str, limits: Limits, *, listed: bool = False) -> None:

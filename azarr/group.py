@@ -6,14 +6,12 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from azarr import documents, nodes
+from azarr import documents
 from azarr.array import AsyncArray
 from azarr.attributes import delete_attributes, replace_attributes, update_attributes
-from azarr.catalog import Catalog
-from azarr.copying import Progress, copy_nodes, copy_prefix
-from azarr.creation import array_metadata
+from azarr.deferred import DeferredModule
 from azarr.engine import Engine, default_engine
 from azarr.errors import MetadataError, NodeExistsError, NodeNotFoundError
 from azarr.locations import place
@@ -25,6 +23,15 @@ from azarr.stores.base import ReadableStore, is_remote
 from azarr.stores.urls import StoreLike
 from azarr.tree import draw, label_of
 from azarr.types import JSON
+
+if TYPE_CHECKING:
+    from azarr import catalog as catalogs
+    from azarr import copying, creation, nodes
+else:  # what opening an array does without
+    catalogs = DeferredModule("azarr.catalog")
+    copying = DeferredModule("azarr.copying")
+    creation = DeferredModule("azarr.creation")
+    nodes = DeferredModule("azarr.nodes")
 
 
 class AsyncGroup:
@@ -42,7 +49,7 @@ class AsyncGroup:
         path: str,
         metadata: GroupMetadata,
         engine: Engine | None = None,
-        catalog: Catalog | None = None,
+        catalog: catalogs.Catalog | None = None,
         *,
         use_consolidated: bool | None = None,
     ) -> None:
@@ -206,7 +213,7 @@ class AsyncGroup:
 
     def _new(self, like: AsyncArray | None, options: Mapping[str, Any]) -> ArrayMetadata:
         template = None if like is None else like.metadata
-        return array_metadata(options, like=template, zarr_format=self.metadata.zarr_format, remote=is_remote(self.store))
+        return creation.array_metadata(options, like=template, zarr_format=self.metadata.zarr_format, remote=is_remote(self.store))
 
     async def create_group(self, name: str, *, attributes: Mapping[str, JSON] | None = None, overwrite: bool = False) -> AsyncGroup:
         """A new group below this one, in its format."""
@@ -269,7 +276,7 @@ class AsyncGroup:
             NodeExistsError: There is something at ``new`` already, or an array above it; or ``new`` is inside of ``old``.
 
         """
-        await copy_prefix(self._observed, self._inside(old), self._inside(new), self.engine)
+        await copying.copy_prefix(self._observed, self._inside(old), self._inside(new), self.engine)
         await documents.delete(self._observed, self._inside(old), self.engine.limits)
 
     async def copy(
@@ -278,7 +285,7 @@ class AsyncGroup:
         target: AsyncGroup | tuple[StoreLike | AsyncGroup, str],
         *,
         overwrite: bool = False,
-        progress: Progress | None = None,
+        progress: copying.Progress | None = None,
         **options: Any,
     ) -> AsyncArray | AsyncGroup:
         """Copy the array or group ``name`` into the group ``target``, or to ``(store or group, path)``; the copy.
@@ -303,7 +310,7 @@ def node(
     path: str,
     metadata: documents.Metadata,
     engine: Engine | None,
-    catalog: Catalog | None = None,
+    catalog: catalogs.Catalog | None = None,
     *,
     use_consolidated: bool | None = None,
 ) -> AsyncArray | AsyncGroup:
@@ -330,7 +337,7 @@ async def open_node(
     used = engine or default_engine()
     observed, limits = used.observed(store, path), used.limits
     metadata: documents.Metadata | None
-    catalog: Catalog | None = None
+    catalog: catalogs.Catalog | None = None
     if use_consolidated is False or kind == "array":
         metadata = await documents.read(observed, path, limits, zarr_format)
     else:
@@ -347,7 +354,7 @@ async def open_node(
 
 
 async def copy_to(
-    source: AsyncArray | AsyncGroup, store: ReadableStore, path: str, *, overwrite: bool, progress: Progress | None, **options: Any
+    source: AsyncArray | AsyncGroup, store: ReadableStore, path: str, *, overwrite: bool, progress: copying.Progress | None, **options: Any
 ) -> AsyncArray | AsyncGroup:
     """The copy of ``source`` at ``path`` in ``store``; see ``azarr.copy``."""
     found: dict[str, documents.Metadata] = {"": source.metadata}
@@ -356,7 +363,7 @@ async def copy_to(
             async for name, member in members:
                 found[name] = member.metadata
     engine = source.engine
-    metadata = await copy_nodes(source.store, source.path, found, store, path, engine, overwrite=overwrite, progress=progress, **options)
+    metadata = await copying.copy_nodes(source.store, source.path, found, store, path, engine, overwrite=overwrite, progress=progress, **options)
     return node(store, path, metadata, engine)
 
 

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy.typing as npt
 
-from azarr import documents
 from azarr.array import AsyncArray
-from azarr.creation import array_metadata
 from azarr.data_types import DataType
+from azarr.deferred import DeferredModule
 from azarr.engine import Engine, default_engine
 from azarr.errors import MetadataError
 from azarr.group import AsyncGroup, expect_array, expect_group, node, open_node
 from azarr.locations import place
 from azarr.metadata.model import ArrayMetadata, GroupMetadata
-from azarr.nodes import create_many
 from azarr.paths import child, normalize
 from azarr.stores.base import is_remote
 from azarr.stores.urls import StoreLike
 from azarr.types import JSON
+
+if TYPE_CHECKING:
+    from azarr import creation, documents
+    from azarr import nodes as many_nodes
+else:  # what opening does without
+    creation = DeferredModule("azarr.creation")
+    documents = DeferredModule("azarr.documents")
+    many_nodes = DeferredModule("azarr.nodes")
 
 
 async def open(
@@ -131,7 +137,7 @@ async def create_array(
     """
     target, where, format_ = place(store, path, storage_options, options.get("zarr_format"))
     given = {"shape": shape, "dtype": dtype, **options, **({} if format_ is None else {"zarr_format": format_})}
-    metadata = array_metadata(given, like=None if like is None else like.metadata, remote=is_remote(target))
+    metadata = creation.array_metadata(given, like=None if like is None else like.metadata, remote=is_remote(target))
     used = engine or default_engine()
     await documents.create(used.observed(target, where), where, metadata, used.limits, overwrite=overwrite)
     return AsyncArray(target, where, metadata, engine)
@@ -198,7 +204,7 @@ async def create_hierarchy(
         normalize(name): described(each, 3 if format_ is None else format_, remote=is_remote(target)) for name, each in nodes.items()
     }
     used = engine or default_engine()
-    await create_many(used.observed(target, top), {child(top, name): each for name, each in metadata.items()}, used, overwrite=overwrite)
+    await many_nodes.create_many(used.observed(target, top), {child(top, name): each for name, each in metadata.items()}, used, overwrite=overwrite)
     return {name: node(target, child(top, normalize(name)), metadata[normalize(name)], engine) for name in nodes}
 
 
@@ -211,7 +217,7 @@ def described(
     given = dict(options)
     like = given.pop("like", None)
     if like is not None or given.keys() & {"shape", "dtype"}:
-        return array_metadata(given, like=None if like is None else like.metadata, zarr_format=zarr_format, remote=remote)
+        return creation.array_metadata(given, like=None if like is None else like.metadata, zarr_format=zarr_format, remote=remote)
     if unknown := given.keys() - {"attributes", "zarr_format"}:
         raise TypeError(f"a group has no option {sorted(unknown)}; an array needs shape and dtype")
     return new_group(given.get("zarr_format", zarr_format), given.get("attributes"))

@@ -7,13 +7,19 @@ The documents are kept as they are; a node's metadata is parsed when somebody as
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Final, Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, Self, TypeAlias
 
+from azarr.deferred import DeferredModule
 from azarr.errors import MetadataError
-from azarr.metadata import v2, v3
+from azarr.metadata import v3
 from azarr.metadata.model import ArrayMetadata, GroupMetadata
 from azarr.paths import above, child, depth, is_below, prefix_of
 from azarr.types import JSON, Limits
+
+if TYPE_CHECKING:
+    from azarr.metadata import v2
+else:
+    v2 = DeferredModule("azarr.metadata.v2")
 
 Documents: TypeAlias = Mapping[str, Mapping[str, JSON]]
 """The metadata documents of one node by their names, each as the members of its JSON object."""
