@@ -20,7 +20,6 @@ from azarr.codecs.ignored import understood
 from azarr.codecs.pipeline import CodecPipeline
 from azarr.codecs.sharding import Sharding
 from azarr.data_types import DataType
-from azarr.data_types.struct import field_of
 from azarr.deferred import Deferred, DeferredModule
 from azarr.engine import Engine, default_engine
 from azarr.errors import SelectionError, StoreError, WriteError
@@ -56,11 +55,13 @@ if TYPE_CHECKING:
         writing,
     )
     from azarr.cached_reading import read_cached
+    from azarr.data_types.struct import field_of
 else:  # what opening an array does without
     appending = DeferredModule("azarr.appending")
     array_locks = DeferredModule("azarr.array_locks")
     documents = DeferredModule("azarr.documents")
     extents = DeferredModule("azarr.extents")
+    field_of = Deferred("azarr.data_types.struct", "field_of")
     indexers = DeferredModule("azarr.indexers")
     ingest = DeferredModule("azarr.ingest")
     read_cached = Deferred("azarr.cached_reading", "read_cached")
@@ -464,7 +465,7 @@ class AsyncArray(ArrayView):
     @property
     def shards(self) -> tuple[int, ...] | None:
         """The shape of what is written and stored at once, where that is more than a chunk."""
-        return self.source.unit_shape if isinstance(self.source, sharded_chunks.ShardedChunks) else None
+        return None if isinstance(self.source, PlainChunks) else self.source.unit_shape
 
     @property
     def blocks(self) -> indexers.BlockIndexer[ArrayView]:

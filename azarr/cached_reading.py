@@ -24,7 +24,6 @@ from azarr.projections import AnyRun, Projection
 from azarr.reading import REQUEST_NBYTES
 from azarr.runners import TaskRunner, WorkerRunner
 from azarr.selection import AnySelection
-from azarr.telemetry import CacheEvent, ReadEvent
 from azarr.types import Array, Buffer, Coords, element_nbytes
 from azarr.window import Window
 
@@ -62,7 +61,7 @@ async def read_cached(source: ChunkSource, selection: AnySelection, out: Array, 
             else:
                 await engine.call(place_all, source, out, places, found)
 
-    with telling(source.observer, ReadEvent, nbytes=out.size * element_nbytes(out.dtype)):
+    with telling(source.observer, "read", nbytes=out.size * element_nbytes(out.dtype)):
         nbytes = max(1, source.pipeline.spec.nbytes)
         most = source.pipeline.run_nbytes if source.blocking else min(REQUEST_NBYTES, engine.memory)
         largest = run_length(source.pipeline, most) if source.blocking else max(1, min(most // nbytes, math.prod(source.chunks_per_unit)))
@@ -155,7 +154,7 @@ def claim(chunks: CachedChunks, places: Sequence[Coords]) -> list[Claim]:
     if observer is not None:
         for coords, each in zip(places, claims, strict=True):
             nbytes = chunks.source.pipeline_of(coords).spec.nbytes
-            observer.tell(CacheEvent, "miss" if isinstance(each, Load) else "hit", coords=coords, nbytes=nbytes)
+            observer.tell("cache", "miss" if isinstance(each, Load) else "hit", coords=coords, nbytes=nbytes)
     return claims
 
 
@@ -224,7 +223,7 @@ def load_one(loading: Loading, number: int, own: Load) -> Found:
     evicted = own.finish(chunk)
     if source.observer is not None:
         for each in evicted:
-            source.observer.tell(CacheEvent, "evict", path=each.path, coords=each.coords, nbytes=each.nbytes)
+            source.observer.tell("cache", "evict", path=each.path, coords=each.coords, nbytes=each.nbytes)
     return chunk
 
 

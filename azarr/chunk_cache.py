@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from azarr.cache_contents import CachedChunks, Contents
 from azarr.chunk_sources import ChunkSource
+from azarr.deferred import DeferredModule
 from azarr.stores.base import identity_of
+
+if TYPE_CHECKING:
+    from azarr import cache_contents
+else:  # what engines without a cache do without
+    cache_contents = DeferredModule("azarr.cache_contents")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +60,7 @@ class ChunkCache:
     def __init__(self, nbytes: int) -> None:
         if nbytes < 1:
             raise ValueError(f"a cache needs room for at least 1 byte, not {nbytes}")
-        self._contents = Contents(nbytes)
+        self._contents = cache_contents.Contents(nbytes)
 
     def __repr__(self) -> str:
         stats = self.stats
@@ -82,6 +87,6 @@ class ChunkCache:
         if shelf is not None:
             shelf.changed_below(f"{node.path}/" if node.path else "")
 
-    def chunks_of(self, source: ChunkSource) -> CachedChunks:
+    def chunks_of(self, source: ChunkSource) -> cache_contents.CachedChunks:
         """What there is of the array whose chunks ``source`` has, for the time of one operation."""
-        return CachedChunks(self._contents, self._contents.array_of(source), source)
+        return cache_contents.CachedChunks(self._contents, self._contents.array_of(source), source)

@@ -363,7 +363,9 @@ async def copy_to(
             async for name, member in members:
                 found[name] = member.metadata
     engine = source.engine
-    metadata = await copying.copy_nodes(source.store, source.path, found, store, path, engine, overwrite=overwrite, progress=progress, **options)
+    metadata = await copying.copy_nodes(
+        source.store, source.path, found, store, path, engine, overwrite=overwrite, progress=progress, **options
+    )
     return node(store, path, metadata, engine)
 
 

@@ -204,7 +204,9 @@ async def create_hierarchy(
         normalize(name): described(each, 3 if format_ is None else format_, remote=is_remote(target)) for name, each in nodes.items()
     }
     used = engine or default_engine()
-    await many_nodes.create_many(used.observed(target, top), {child(top, name): each for name, each in metadata.items()}, used, overwrite=overwrite)
+    await many_nodes.create_many(
+        used.observed(target, top), {child(top, name): each for name, each in metadata.items()}, used, overwrite=overwrite
+    )
     return {name: node(target, child(top, normalize(name)), metadata[normalize(name)], engine) for name in nodes}
 
 

@@ -31,7 +31,6 @@ from azarr.progress import ProgressOption, progress_of
 from azarr.runners import LOOP_SHARE, TaskRunner
 from azarr.selection import AnySelection, as_planned
 from azarr.stores.base import WritableStore
-from azarr.telemetry import WriteEvent
 from azarr.types import Coords, element_nbytes
 from azarr.unit_writer import Outcome, runner_for
 from azarr.window import FedWindow
@@ -92,7 +91,7 @@ async def write_stream(
             raise StoreError(f"{source.store!r} cannot be written to")
         target = Target(source.operation(engine.telemetry, engine.place), selection, metadata)
         ledger = await opened(options, path, metadata, target, options.get("source_id") or feed.fingerprint, engine)
-        with telling(target.source.observer, WriteEvent) as span:
+        with telling(target.source.observer, "write") as span:
             report = await Ingest(target, engine, feed, ledger, options).run()
             if span is not None:
                 span.stop(nbytes=report.nbytes)

@@ -12,13 +12,19 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any, ParamSpec, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, Self, TypeVar, cast
 
 from azarr.codecs.pipeline import CodecPipeline
+from azarr.deferred import DeferredModule
 from azarr.projections import AnyRun
 from azarr.stores.observed import observed
-from azarr.telemetry import ChunkReadEvent, ChunkWriteEvent, CodecEvent, Event, Phase, Span, StreamEvent, Telemetry
+from azarr.telemetry import Span, Telemetry
 from azarr.types import Array, Buffer, ChunkSpec, Coords
+
+if TYPE_CHECKING:
+    from azarr import events
+else:  # what those do without to whom nobody listens
+    events = DeferredModule("azarr.events")
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -32,19 +38,19 @@ class Observer:
     path: str
     store: str
 
-    def begin(self, kind: Callable[..., Event], /, **fields: Any) -> Span:
+    def begin(self, subject: events.Subject, /, **fields: Any) -> Span:
         """A span of this operation."""
-        return self.telemetry.begin(kind, path=self.path, store=self.store, **fields)
+        return self.telemetry.begin(events.KINDS[subject], path=self.path, store=self.store, **fields)
 
-    def tell(self, kind: Callable[..., Event], phase: Phase, /, **fields: Any) -> None:
+    def tell(self, subject: events.Subject, phase: events.Phase, /, **fields: Any) -> None:
         """An event that is a span of its own."""
-        event = kind(phase, self.telemetry.number(), **{"path": self.path, "store": self.store, **fields})
+        event = events.KINDS[subject](phase, self.telemetry.number(), **{"path": self.path, "store": self.store, **fields})
         self.telemetry.emit(event)
 
     @contextmanager
-    def span(self, kind: Callable[..., Event], /, **fields: Any) -> Iterator[Span]:
+    def span(self, subject: events.Subject, /, **fields: Any) -> Iterator[Span]:
         """A span of this operation that is the block."""
-        span = self.begin(kind, **fields)
+        span = self.begin(subject, **fields)
         try:
             yield span
         except BaseException as error:
@@ -54,17 +60,21 @@ class Observer:
 
     def chunk_reads(self, chunks: Sequence[tuple[Coords, int]]) -> ChunkReads:
         """The reading, from now on, of chunks that are fetched together, by coordinates and decoded size."""
-        wanted = chunks if self.telemetry.wants(ChunkReadEvent.subject) else ()
-        return ChunkReads([self.begin(ChunkReadEvent, coords=coords, nbytes=nbytes) for coords, nbytes in wanted])
+        wanted = chunks if self.telemetry.wants("chunk.read") else ()
+        return ChunkReads([self.begin("chunk.read", coords=coords, nbytes=nbytes) for coords, nbytes in wanted])
 
 
 NOBODY: AbstractContextManager[None] = nullcontext()
 """What is told where nobody listens."""
 
 
-def telling(observer: Observer | None, kind: Callable[..., Event], /, **fields: Any) -> AbstractContextManager[Span | None]:
+def telling(
+    observer: Observer | None, subject: events.Subject | type[events.Event], /, **fields: Any
+) -> AbstractContextManager[Span | None]:
     """A span of the operation that is the block, if anybody listens."""
-    return NOBODY if observer is None else observer.span(kind, **fields)
+    if observer is None:
+        return NOBODY
+    return observer.span(subject if isinstance(subject, str) else cast("events.Subject", subject.subject), **fields)
 
 
 class ChunkReads:
@@ -115,7 +125,7 @@ def chunk_write(source: Observable, coords: Coords) -> AbstractContextManager[Sp
     if source.observer is None:
         return NOBODY
     nbytes = source.pipeline_of(coords).spec.nbytes * math.prod(source.chunks_per_unit)
-    return source.observer.span(ChunkWriteEvent, coords=coords, nbytes=nbytes)
+    return source.observer.span("chunk.write", coords=coords, nbytes=nbytes)
 
 
 class StreamSpan:
@@ -129,7 +139,7 @@ class StreamSpan:
 
     def begin(self) -> None:
         """The first item is asked for."""
-        self._span = self._observer.begin(StreamEvent)
+        self._span = self._observer.begin("stream")
 
     def item(self, coords: Coords, stats: Any) -> None:
         """An item is handed out; ``stats`` are those of the stream."""
@@ -170,7 +180,7 @@ def observed_copy(source: SourceT, telemetry: Telemetry) -> SourceT:
     twin.observer = Observer(telemetry, path, type(source.store).__name__)
     if telemetry.wants("store.request"):
         twin.store = observed(source.store, telemetry, path)
-    if telemetry.wants(CodecEvent.subject):
+    if telemetry.wants("codec"):
         twin.pipeline = ObservedPipeline(source.pipeline, twin.observer)
     return twin
 
@@ -202,7 +212,7 @@ class ObservedPipeline(CodecPipeline):
 
     def encode(self, chunk: Array) -> Buffer:
         """As of the pipeline."""
-        with self._observer.span(CodecEvent, operation="encode", nbytes=self.spec.nbytes) as span:
+        with self._observer.span("codec", operation="encode", nbytes=self.spec.nbytes) as span:
             data = self._plain.encode(chunk)
             span.stop(encoded_nbytes=len(data))
         return data
@@ -224,5 +234,5 @@ class ObservedPipeline(CodecPipeline):
         self._decoded(data, self._plain.decode_bytes_into, data, out)
 
     def _decoded(self, data: Buffer, decode: Callable[P, T], *args: P.args, **options: P.kwargs) -> T:
-        with self._observer.span(CodecEvent, operation="decode", nbytes=self.spec.nbytes, encoded_nbytes=len(data)):
+        with self._observer.span("codec", operation="decode", nbytes=self.spec.nbytes, encoded_nbytes=len(data)):
             return decode(*args, **options)

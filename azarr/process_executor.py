@@ -15,13 +15,19 @@ from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
 from itertools import count
+from typing import TYPE_CHECKING
 
 from azarr.codecs.bytes import Bytes
 from azarr.codecs.pipeline import CodecPipeline
+from azarr.deferred import DeferredModule
 from azarr.errors import CodecError
 from azarr.executors import CodecExecutor, InlineExecutor, Jobs, ThreadExecutor, work
-from azarr.process_pipeline import ProcessPipeline
-from azarr.worker_process import PIPELINES, WorkerProcess
+
+if TYPE_CHECKING:
+    from azarr import process_pipeline, worker_process
+else:  # what executors of threads do without
+    process_pipeline = DeferredModule("azarr.process_pipeline")
+    worker_process = DeferredModule("azarr.worker_process")
 
 POSIX = hasattr(os, "posix_spawn")
 """Whether file descriptors can be handed to processes."""
@@ -63,7 +69,7 @@ class ProcessExecutor(ThreadExecutor):
         with self._choosing:
             found = self._pipelines.get(id(pipeline))  # it holds on to the pipeline, so that no other one gets its number
             if found is None:
-                if len(self._pipelines) >= PIPELINES:
+                if len(self._pipelines) >= worker_process.PIPELINES:
                     self._pipelines.popitem(last=False)
                 found = self._pipelines[id(pipeline)] = self._moved(pipeline)
             self._pipelines.move_to_end(id(pipeline))
@@ -90,7 +96,7 @@ class ProcessExecutor(ThreadExecutor):
             names = [codec.name for codec in pipeline.codecs]
             message = f"the codecs {names} cannot be pickled ({error}), and so cannot work in processes; use threads"
             raise CodecError(message) from error
-        return ProcessPipeline(pipeline, self._local, next(self._numbers), pickled, self.pipeline, tolerant=self.tolerant)
+        return process_pipeline.ProcessPipeline(pipeline, self._local, next(self._numbers), pickled, self.pipeline, tolerant=self.tolerant)
 
     def _life(self) -> Callable[[Jobs], None]:
         return partial(work_beside_process, self._local)
@@ -112,7 +118,7 @@ class AutoExecutor(ProcessExecutor):
 
 def work_beside_process(local: threading.local, jobs: Jobs) -> None:
     """What a worker thread does all its life, with a process beside it, once there is need of one, that ends with it."""
-    local.worker = worker = WorkerProcess()
+    local.worker = worker = worker_process.WorkerProcess()
     try:
         work(jobs)
     finally:

@@ -31,10 +31,24 @@ import time
 import traceback
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
-from dataclasses import KW_ONLY, dataclass
-from typing import Any, ClassVar, Concatenate, Literal, NamedTuple, ParamSpec, Protocol, Self, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, Protocol, Self, TypeAlias, cast
 
-from azarr.types import ByteRange, Coords, Suffix
+from azarr.deferred import DeferredModule, deferred_names
+
+if TYPE_CHECKING:
+    from azarr import events as kinds
+    from azarr.events import (
+        CacheEvent,
+        ChunkReadEvent,
+        ChunkWriteEvent,
+        CodecEvent,
+        Event,
+        ReadEvent,
+        RetryEvent,
+        StoreRequestEvent,
+        StreamEvent,
+        WriteEvent,
+    )
 
 __all__ = [
     "CacheEvent",
@@ -51,169 +65,13 @@ __all__ = [
     "WriteEvent",
 ]
 
-Phase: TypeAlias = Literal["start", "stop", "exception", "chunk", "hit", "miss", "evict"]
-
-CANCELLED = "asyncio.exceptions.CancelledError"
+if not TYPE_CHECKING:
+    kinds = DeferredModule("azarr.events")
+    own = ("Subscription", "Telemetry")
+    __getattr__, __dir__ = deferred_names(__name__, __all__, {"azarr.events": tuple(name for name in __all__ if name not in own)})
 
 log = logging.getLogger("azarr")
 
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """What all events have.
-
-    ``phase`` is the last part of the name. ``span`` is the same number in the start of a piece of work and in its end, and no other's.
-    ``seconds`` is the time since the start, 0 in the start itself. ``path`` is that of the array or group, ``None`` where there is none or
-    it is not known; ``store`` the type of the store. ``error`` is the type of the error in an ``exception``, by its full name: never its
-    message, which may have secrets, nor the error itself, which would keep what was being worked on.
-    """
-
-    subject: ClassVar[str] = ""
-    """The name without the phase."""
-    phases: ClassVar[tuple[Phase, ...]] = ("start", "stop", "exception")
-
-    phase: Phase
-    span: int
-    _: KW_ONLY
-    seconds: float = 0.0
-    path: str | None = None
-    store: str = ""
-    error: str | None = None
-
-    @property
-    def name(self) -> str:
-        """``subject.phase``, such as ``chunk.read.stop``."""
-        return f"{self.subject}.{self.phase}"
-
-    @property
-    def cancelled(self) -> bool:
-        """Whether this is the end of something that was cancelled, rather than failed."""
-        return self.error == CANCELLED
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReadEvent(Event):
-    """A selection is read into one array, of ``nbytes`` decoded bytes."""
-
-    subject: ClassVar[str] = "read"
-    nbytes: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WriteEvent(Event):
-    """A selection is written, of ``nbytes`` decoded bytes."""
-
-    subject: ClassVar[str] = "write"
-    nbytes: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StreamEvent(Event):
-    """A stream begins, hands out a chunk (``stream.chunk``), ends, or fails.
-
-    So far it has handed out ``chunks`` chunks with ``nbytes`` bytes of data. ``in_flight`` chunks are being fetched or decoded,
-    ``buffered_nbytes`` bytes of decoded ones wait for being handed out; both are 0 at the end. ``coords`` is the chunk that is handed out.
-    A stream that is closed early stops; it is no exception.
-    """
-
-    subject: ClassVar[str] = "stream"
-    phases: ClassVar[tuple[Phase, ...]] = ("start", "chunk", "stop", "exception")
-    chunks: int = 0
-    nbytes: int = 0
-    in_flight: int = 0
-    buffered_nbytes: int = 0
-    coords: Coords | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChunkReadEvent(Event):
-    """A chunk, of ``nbytes`` bytes when decoded, is fetched, decoded and put where it belongs.
-
-    Chunks that are fetched together share the time that they take equally. ``coords`` is the place in the chunk grid.
-    """
-
-    subject: ClassVar[str] = "chunk.read"
-    coords: Coords
-    nbytes: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChunkWriteEvent(Event):
-    """A chunk, or a shard with its chunks, of ``nbytes`` bytes when decoded, is encoded and stored; what is there is read first if need be.
-
-    ``coords`` is the place in the grid of chunks, or of shards.
-    """
-
-    subject: ClassVar[str] = "chunk.write"
-    coords: Coords
-    nbytes: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CodecEvent(Event):
-    """``chunks`` chunks are decoded or encoded, as ``operation`` says; decoded they have ``nbytes`` bytes, encoded ``encoded_nbytes``."""
-
-    subject: ClassVar[str] = "codec"
-    operation: Literal["decode", "encode"]
-    chunks: int = 1
-    nbytes: int = 0
-    encoded_nbytes: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoreRequestEvent(Event):
-    """The store does ``operation``, by the name of the method (``get``, ``set``, ``erase``, ``list_dir``, …), on ``key``, or on a prefix.
-
-    ``byte_range`` is the part of the value that is asked for, ``None`` for all of it. ``nbytes`` bytes have been received or sent;
-    ``missing`` says that there was nothing at the key.
-    """
-
-    subject: ClassVar[str] = "store.request"
-    operation: str
-    key: str
-    byte_range: ByteRange | Suffix | None = None
-    nbytes: int = 0
-    missing: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RetryEvent(Event):
-    """A request is made again (``start``), with success in the end (``stop``), or without (``exception``).
-
-    ``operation`` and ``key`` are those of the request. There is a start for every attempt after the first: ``attempt`` is its number,
-    from 2 on, ``delay`` the seconds until it is made, and ``error`` what the one before failed with. In the end, ``attempt`` is the
-    number of the last one.
-    """
-
-    subject: ClassVar[str] = "store.retry"
-    operation: str
-    key: str
-    attempt: int
-    delay: float = 0.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CacheEvent(Event):
-    """The chunk at ``coords``, ``nbytes`` bytes, was in the cache (``hit``), was not (``miss``), or had to make room (``evict``)."""
-
-    subject: ClassVar[str] = "cache"
-    phases: ClassVar[tuple[Phase, ...]] = ("hit", "miss", "evict")
-    coords: Coords
-    nbytes: int = 0
-
-
-KINDS: tuple[type[Event], ...] = (
-    ReadEvent,
-    WriteEvent,
-    StreamEvent,
-    ChunkReadEvent,
-    ChunkWriteEvent,
-    CodecEvent,
-    StoreRequestEvent,
-    RetryEvent,
-    CacheEvent,
-)
-NAMES = frozenset(f"{kind.subject}.{phase}" for kind in KINDS for phase in kind.phases)
 
 Handler: TypeAlias = Callable[[Any], object]
 """Called with every event. Any thread may call it, several at once, and a read waits for it: it must be quick and thread-safe."""
@@ -288,8 +146,8 @@ class Telemetry:
         """
         prefixes = (events,) if isinstance(events, str) else tuple(events)
         for prefix in prefixes:
-            if not any(f"{name}.".startswith(f"{prefix}.") for name in NAMES):
-                raise ValueError(f"there are no events {prefix!r}; there are {', '.join(sorted(NAMES))}")
+            if not any(f"{name}.".startswith(f"{prefix}.") for name in kinds.NAMES):
+                raise ValueError(f"there are no events {prefix!r}; there are {', '.join(sorted(kinds.NAMES))}")
         subscription = Subscription(self, handler, prefixes)
         with self._mutex:
             self._listen((*self._routes.subscriptions, subscription))
@@ -315,7 +173,7 @@ class Telemetry:
         """A new number for a span."""
         return next(self._numbers)
 
-    def emit(self, event: Event) -> None:
+    def emit(self, event: kinds.Event) -> None:
         """Tell ``event`` to whoever listens to it."""
         for subscription in self._routes[event.name]:
             try:
@@ -329,9 +187,9 @@ class Telemetry:
                     reason = " ".join("".join(traceback.format_exception_only(error)).split())
                     log.error("a telemetry handler failed at %s and is dropped: %s", event.name, reason)  # noqa: TRY400 - one line
 
-    def begin(self, kind: Callable[Concatenate[Phase, int, P], Event], /, *_: P.args, **fields: P.kwargs) -> Span:
+    def begin(self, kind: Callable[Concatenate[kinds.Phase, int, P], kinds.Event], /, *_: P.args, **fields: P.kwargs) -> Span:
         """Tell the start of a piece of work, by a ``kind`` of event with these ``fields``; end the span that is answered."""
-        return Span(self, cast("type[Event]", kind), fields)
+        return Span(self, cast("type[kinds.Event]", kind), fields)
 
 
 class Span:
@@ -339,7 +197,7 @@ class Span:
 
     __slots__ = ("_begun", "_ended", "_fields", "_kind", "_telemetry", "number")
 
-    def __init__(self, telemetry: Telemetry, kind: type[Event], fields: dict[str, Any]) -> None:
+    def __init__(self, telemetry: Telemetry, kind: type[kinds.Event], fields: dict[str, Any]) -> None:
         self._telemetry, self._kind, self._fields = telemetry, kind, fields
         self._ended = False
         self.number = telemetry.number()
@@ -355,13 +213,13 @@ class Span:
         measured["error"] = error_type(error)
         self._end("exception", measured)
 
-    def _end(self, phase: Phase, measured: dict[str, Any]) -> None:
+    def _end(self, phase: kinds.Phase, measured: dict[str, Any]) -> None:
         if not self._ended:
             self._ended = True
             measured.setdefault("seconds", time.perf_counter() - self._begun)
             self.tell(phase, **measured)
 
-    def tell(self, phase: Phase, **measured: Any) -> None:
+    def tell(self, phase: kinds.Phase, **measured: Any) -> None:
         """Tell that the work is in ``phase``."""
         if self._telemetry.wants(f"{self._kind.subject}.{phase}"):
             self._telemetry.emit(self._kind(phase, self.number, **self._fields, **measured))

@@ -26,7 +26,6 @@ from azarr.projections import Projection
 from azarr.rewriting import rewrite
 from azarr.runners import TaskRunner
 from azarr.selection import AnySelection
-from azarr.telemetry import WriteEvent
 from azarr.types import Array, Buffer, Coords, element_nbytes
 from azarr.window import Window
 
@@ -65,7 +64,7 @@ async def write(source: ChunkSource, selection: AnySelection, values: Array, eng
     was asked.
     """
     source, locks = source.operation(engine.telemetry, engine.place), locks_of(source.store)
-    with telling(source.observer, WriteEvent, nbytes=values.size * element_nbytes(source.pipeline.spec.dtype)):
+    with telling(source.observer, "write", nbytes=values.size * element_nbytes(source.pipeline.spec.dtype)):
         if source.blocking:
             await write_blocking(source, locks, selection, values, engine)
             return

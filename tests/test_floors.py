@@ -15,6 +15,7 @@ FLOORS = {
     "azarr.types": 0,
     "azarr.deferred": 0,
     "azarr.errors": 0,
+    "azarr.events": 0,
     "azarr.extras": 0,
     "azarr.plugins": 0,
     "azarr.registry": 0,

@@ -14,7 +14,8 @@ import weakref
 import pytest
 
 from azarr import Engine
-from azarr.telemetry import KINDS, NAMES, ChunkReadEvent, Event, ReadEvent, StoreRequestEvent, StreamEvent, Telemetry, error_type
+from azarr.events import KINDS, NAMES
+from azarr.telemetry import ChunkReadEvent, Event, ReadEvent, StoreRequestEvent, StreamEvent, Telemetry, error_type
 
 
 @pytest.fixture
@@ -26,7 +27,7 @@ def emit_one_of_each(telemetry):
     """Every event there is, once; their names."""
     given = {"coords": (0,), "operation": "get", "key": "k", "attempt": 2}
     names = []
-    for kind in KINDS:
+    for kind in KINDS.values():
         fields = {field.name: given[field.name] for field in dataclasses.fields(kind)[2:] if field.default is dataclasses.MISSING}
         for phase in kind.phases:
             event = kind(phase, 1, **fields)
@@ -42,7 +43,7 @@ def names_heard(telemetry, **options):
     return set(heard)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", KINDS.values())
 def test_events_are_frozen_slotted_and_documented(kind):
     assert kind.__doc__
     assert "__dict__" not in dir(kind)
@@ -56,7 +57,7 @@ def test_names_are_those_of_the_subjects_and_phases():
     assert "chunk.read.stop" in NAMES
     assert "stream.chunk" in NAMES
     assert "cache.hit" in NAMES
-    assert len(NAMES) == sum(len(kind.phases) for kind in KINDS)
+    assert len(NAMES) == sum(len(kind.phases) for kind in KINDS.values())
 
 
 def test_events_can_be_pickled_and_compared():

@@ -10,12 +10,18 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
 
+from azarr.deferred import DeferredModule
 from azarr.stores.files import BINARY, reported
 from azarr.stores.threads import to_its_end
+
+if TYPE_CHECKING:
+    import random
+else:  # which only those need who have to wait
+    random = DeferredModule("random")
 
 try:
     import fcntl
@@ -150,7 +156,7 @@ class FolderLock:
         pause = SHORTEST
         try:
             while not await to_its_end(self._try):
-                await asyncio.sleep(random.uniform(0, pause))  # noqa: S311 - no secret
+                await asyncio.sleep(random.uniform(0, pause))
                 pause = min(LONGEST, 2 * pause)
         except BaseException:  # cancelled, perhaps with the lock
             self._unlock()

@@ -5,13 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
+from azarr.deferred import DeferredModule
 from azarr.errors import PreconditionFailedError
 from azarr.stores.base import BlockingStore, ReadableStore, Request, Reserve, Stamped, Version, Versioned
 from azarr.stores.wrapping import Wrapping
-from azarr.telemetry import Listener, Span, StoreRequestEvent, Telemetry, listener
+from azarr.telemetry import Listener, Span, Telemetry, listener
 from azarr.types import Buffer, Listing
+
+if TYPE_CHECKING:
+    from azarr import events
+else:  # what those do without to whom nobody listens
+    events = DeferredModule("azarr.events")
 
 
 def observed(store: ReadableStore, telemetry: Telemetry, path: str | None = None) -> Any:
@@ -44,7 +50,7 @@ class ObservedStore(Wrapping):
 
     def _begin(self, operation: str, key: str, byte_range: Request = None) -> Span:
         return self._telemetry.begin(
-            StoreRequestEvent, path=self._path, store=self._kind, operation=operation, key=key, byte_range=byte_range
+            events.StoreRequestEvent, path=self._path, store=self._kind, operation=operation, key=key, byte_range=byte_range
         )
 
     @contextmanager

@@ -10,12 +10,18 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from azarr.deferred import DeferredModule
 from azarr.errors import StoreError, ThrottledError, TransientStoreError
 from azarr.retry import RetryPolicy, is_worth_retrying
 from azarr.stores.pace import Pace
-from azarr.telemetry import Phase, RetryEvent, counts, error_type, listener
+from azarr.telemetry import counts, error_type, listener
+
+if TYPE_CHECKING:
+    from azarr import events
+else:  # what those do without to whom nobody listens
+    events = DeferredModule("azarr.events")
 
 T = TypeVar("T")
 
@@ -199,11 +205,11 @@ class Told:
         """Attempt number ``attempt`` will be made after ``delay`` seconds, as the one before failed with ``error``."""
         self._tell("start", attempt=attempt, delay=delay, error=error_type(error))
 
-    def end(self, phase: Phase, attempt: int, error: BaseException | None = None) -> None:
+    def end(self, phase: events.Phase, attempt: int, error: BaseException | None = None) -> None:
         """The last attempt was number ``attempt``."""
         failed = {} if error is None else {"error": error_type(error)}
         self._tell(phase, attempt=attempt, seconds=time.perf_counter() - self._begun, **failed)
 
-    def _tell(self, phase: Phase, **measured: Any) -> None:
-        if self._telemetry is not None and self._telemetry.wants(f"{RetryEvent.subject}.{phase}"):
-            self._telemetry.emit(RetryEvent(phase, self._number, **self._fields, **measured))
+    def _tell(self, phase: events.Phase, **measured: Any) -> None:
+        if self._telemetry is not None and self._telemetry.wants(f"store.retry.{phase}"):
+            self._telemetry.emit(events.RetryEvent(phase, self._number, **self._fields, **measured))

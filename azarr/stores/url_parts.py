@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Final, NamedTuple
-from urllib.parse import SplitResult, unquote, urlsplit
+from typing import TYPE_CHECKING, Final, NamedTuple
 
+from azarr.deferred import DeferredModule
 from azarr.errors import StoreError
+
+if TYPE_CHECKING:
+    from urllib import parse
+else:  # what paths do without
+    parse = DeferredModule("urllib.parse")
 
 # One letter before a colon is a drive.
 SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]+)://")
@@ -38,10 +43,10 @@ def scheme_of(location: str) -> str:
     return match[1].lower() if match else ""
 
 
-def split_url(url: str) -> SplitResult:
+def split_url(url: str) -> parse.SplitResult:
     """The parts of ``url``; ``StoreError`` where it has none."""
     try:
-        parts = urlsplit(url)
+        parts = parse.urlsplit(url)
         _ = parts.port
     except ValueError:
         # whose message may show a password
@@ -56,7 +61,7 @@ def plain_path(url: str) -> str:
     parts = split_url(url)
     if parts.query or parts.fragment:
         raise StoreError(f"{redacted(url)!r}: such URLs have no query and no fragment; '?' and '#' in a path are %3F and %23")
-    return unquote(parts.path)
+    return parse.unquote(parts.path)
 
 
 def stages_of(location: str) -> tuple[str, tuple[Stage, ...]]:
@@ -65,7 +70,7 @@ def stages_of(location: str) -> tuple[str, tuple[Stage, ...]]:
     stages = []
     for each in rest:
         scheme, _, path = each.partition(":")
-        stages.append(Stage(scheme, unquote(path).strip("/")))
+        stages.append(Stage(scheme, parse.unquote(path).strip("/")))
     return base, tuple(stages)
 
 
@@ -78,4 +83,4 @@ def folder_and_name(location: str) -> tuple[str, str]:
     head, _, name = parts.path.rpartition("/")
     if not name:
         raise StoreError(f"{redacted(location)!r} is not the URL of a file, as there is nothing behind its last '/'")
-    return parts._replace(path=head or "/").geturl(), unquote(name)
+    return parts._replace(path=head or "/").geturl(), parse.unquote(name)

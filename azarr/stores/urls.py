@@ -11,10 +11,9 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from typing import Any, Final, Literal, NamedTuple, TypeAlias, cast
-from urllib.parse import unquote
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias, cast
 
-from azarr.deferred import Deferred
+from azarr.deferred import Deferred, DeferredModule
 from azarr.errors import StoreError
 from azarr.extras import Extra
 from azarr.registry import OWN, Entry, Registration, Registry, callable_of
@@ -23,6 +22,11 @@ from azarr.stores.local import Durability, LocalStore
 from azarr.stores.memory import MemoryStore
 from azarr.stores.prefix import PrefixStore
 from azarr.stores.url_parts import Stage, folder_and_name, plain_path, redacted, scheme_of, split_url, stages_of
+
+if TYPE_CHECKING:
+    from urllib import parse
+else:  # what paths do without
+    parse = DeferredModule("urllib.parse")
 
 StoreLike: TypeAlias = str | os.PathLike[str] | ReadableStore
 """Where a hierarchy is: a folder's path, a URL, or a store."""
@@ -153,7 +157,7 @@ def _open_memory(url: str) -> ReadableStore:
     name, path = split_url(url).netloc, plain_path(url).strip("/")
     if "@" in name:
         raise StoreError(f"{redacted(url)!r}: a store in memory has no users")
-    store = MemoryStore.named(unquote(name))
+    store = MemoryStore.named(parse.unquote(name))
     return cast("ReadableStore", PrefixStore(store, f"{path}/")) if path else store
 
 
