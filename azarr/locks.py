@@ -10,7 +10,8 @@ from collections.abc import Callable, Hashable
 from contextlib import suppress
 from typing import Protocol
 
-from azarr.stores.base import Below, Overlaid, identity_of
+from azarr.stores.base import identity_of
+from azarr.stores.identities import Below, Overlaid
 
 
 class Waiter:

@@ -11,8 +11,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, Protocol, Self, TypeVar, cast
 
 from azarr.codecs.pipeline import CodecPipeline
 from azarr.deferred import DeferredModule
@@ -30,8 +29,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Observer:
+class Observer(NamedTuple):
     """Tells ``telemetry`` of one operation on the array at ``path``, in a store of the type ``store``."""
 
     telemetry: Telemetry

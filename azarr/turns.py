@@ -7,7 +7,8 @@ from typing import Any, Self
 from azarr.claims import Claim
 from azarr.locks import locks_of
 from azarr.paths import prefix_of
-from azarr.stores.base import BlockingStore, as_conditional, as_locking, is_private
+from azarr.stores.base import BlockingStore, as_conditional, as_locking
+from azarr.stores.identities import is_private
 from azarr.types import Limits
 
 

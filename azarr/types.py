@@ -110,8 +110,7 @@ class Limits:
         return ByteRange(0, self.metadata_nbytes + 1)
 
 
-@dataclass(frozen=True, slots=True)
-class Bound:
+class Bound(NamedTuple):
     """What may come out of a decoder: at most ``most`` bytes, of which ``free`` for nothing and ``expansion`` for each that went in."""
 
     most: int

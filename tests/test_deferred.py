@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sys
+import threading
 import types
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
-from azarr.deferred import Deferred, deferred_names
+from azarr.deferred import Deferred, DeferredModule, deferred_names
 
 
 @pytest.fixture
@@ -39,6 +42,33 @@ def test_what_is_not_there_fails_where_it_is_needed(modules):
         missing.load()
     with pytest.raises(AttributeError, match="subtract"):
         Deferred("lately.inner", "subtract").load()
+
+
+def test_a_deferred_module_is_imported_with_the_first_attribute(modules, monkeypatch):
+    inner = DeferredModule("lately.inner")
+    assert repr(inner) == "<DeferredModule lately.inner>"
+    assert modules() == set()
+    assert inner.add(1, 2) == 3
+    assert modules() == {"lately", "lately.inner"}
+    monkeypatch.setattr(sys.modules["lately.inner"], "add", lambda *_: 0)
+    assert inner.add(1, 2) == 0  # nothing is kept
+    with pytest.raises(AttributeError, match="subtract"):
+        _ = inner.subtract
+
+
+def test_threads_that_ask_at_once_get_the_whole_module(modules):
+    """The first imports it; the others wait for that, or come when it is done."""
+    folder = Path(__import__("lately").__path__[0])
+    (folder / "slow.py").write_text("import lately\nlately.begun.set()\nlately.go.wait()\nanswer = 42\n")
+    package = sys.modules["lately"]
+    package.begun, package.go = threading.Event(), threading.Event()
+    slow = DeferredModule("lately.slow")
+    with ThreadPoolExecutor(3) as pool:
+        first = pool.submit(lambda: slow.answer)
+        package.begun.wait()
+        others = [pool.submit(lambda: slow.answer) for _ in range(2)]
+        package.go.set()
+        assert [each.result() for each in (first, *others)] == [42, 42, 42]
 
 
 def test_names_of_a_package_are_looked_up_once(modules, monkeypatch):

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import ast
+import importlib
+import itertools
 import sys
 from pathlib import Path
 
 import pytest
+
+from azarr.deferred import Deferred, DeferredModule
 
 ROOT = Path(__file__).parents[1] / "azarr"
 
@@ -187,6 +191,26 @@ def test_nothing_imports_what_stands_beside_the_house(beside):
     for module in MODULES:
         if not module.startswith(beside):
             assert not {name for name in own(imports_of(module, at_import=False)) if name.startswith(beside)}
+
+
+def test_what_is_deferred_is_imported_for_type_checkers_and_so_for_these_tests():
+    found = []
+    for module in sorted(module for module, file in MODULES.items() if "= Deferred" in file.read_text(encoding="utf-8")):
+        tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
+        blocks = [node.body for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
+        seen = {}
+        for node in itertools.chain.from_iterable(blocks):
+            assert isinstance(node, ast.Import | ast.ImportFrom)
+            start = f"{node.module}." if isinstance(node, ast.ImportFrom) else ""
+            seen.update({alias.asname or alias.name: f"{start}{alias.name}" for alias in node.names})
+        for name, value in vars(importlib.import_module(module)).items():
+            if isinstance(value, DeferredModule):
+                assert seen.get(name) == repr(value).removeprefix("<DeferredModule ").removesuffix(">"), f"{module}: {name}"
+                found.append(name)
+            elif isinstance(value, Deferred) and value.name == name:
+                assert seen.get(name) == f"{value.module}.{name}", f"{module}: {name}"
+                found.append(name)
+    assert {"streaming", "read_cached"} <= set(found)
 
 
 def test_no_modules_import_each_other_in_a_circle():

@@ -448,6 +448,7 @@ class Own(azarr.codecs.BytesToBytesCodec):
     decode = lambda self, data, limit: bytes(data)[::-1]
 
 async def main():
+    asyncio.get_running_loop().slow_callback_duration = 60.0  # modules are imported with their first use, and this is no test of how fast
     azarr.register_codec(Own)
     engine = azarr.Engine(executor="processes")
     array = await azarr.create_array(azarr.MemoryStore(), "a", shape=(9000,), dtype="i4", compressors=[Own()], engine=engine)

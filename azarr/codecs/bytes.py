@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -72,21 +72,3 @@ class Bytes(ArrayToBytesCodec):
 
     def encoded_size(self, spec: ChunkSpec) -> int | None:
         return spec.nbytes
-
-
-@dataclass(frozen=True, slots=True)
-class MixedBytes(Bytes):
-    """Structures whose fields differ in byte order, which only Zarr v2 has: ``stored`` is NumPy's data type for them."""
-
-    stored: np.dtype[Any] = field(kw_only=True)
-
-    def configuration(self) -> dict[str, JSON]:
-        raise MetadataError(f"Zarr v3 has no fields that differ in byte order ({self.stored}); write Zarr v2, or another data type")
-
-    def bind(self, spec: ChunkSpec) -> Self:
-        del spec
-        return self
-
-    def stored_dtype(self, spec: ChunkSpec) -> np.dtype[Any]:
-        del spec
-        return self.stored

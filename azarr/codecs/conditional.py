@@ -79,7 +79,7 @@ class Conditional(BytesToBytesCodec):
             if applied >> number & 1:
                 steps.append((codec, bound))
                 most, free = codec.max_encoded_size(bound.most), codec.max_encoded_size(bound.free)
-                bound = replace(bound, most=most, free=free)
+                bound = bound._replace(most=most, free=free)
         decoded: Buffer = rest
         for codec, within in reversed(steps):
             decoded = codec.decode_within(decoded, within)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Self
 
 import numpy as np
@@ -74,7 +74,7 @@ class Json2(VariableLengthCodec):
 
     def growth(self, spec: ChunkSpec) -> Bound:
         # the objects that JSON describes take many times as much memory
-        return replace(spec.bound, free=spec.bound.free // OBJECT_NBYTES)
+        return spec.bound._replace(free=spec.bound.free // OBJECT_NBYTES)
 
     def encode(self, chunk: Array, spec: ChunkSpec) -> Buffer:
         items = chunk.tolist() if chunk.ndim else [chunk.tolist()]

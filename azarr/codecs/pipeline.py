@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import reduce
 
 import numpy as np
@@ -190,10 +189,10 @@ class CodecPipeline:
 
     def _decompress(self, data: Buffer, first: int = 0) -> Buffer:
         """The bytes before compressor number ``first``, each step bounded by what the codec before it can have made."""
-        bound = self._bound and replace(self._bound, most=self._bound.after(len(data)))  # whatever lies between
+        bound = self._bound and self._bound._replace(most=self._bound.after(len(data)))  # whatever lies between
         for position in range(len(self._bytes_codecs) - 1, first - 1, -1):
             codec, limit = self._bytes_codecs[position], self._limits[position]
-            data = codec.decode(data, limit) if bound is None else codec.decode_within(data, replace(bound, most=min(bound.most, limit)))
+            data = codec.decode(data, limit) if bound is None else codec.decode_within(data, bound._replace(most=min(bound.most, limit)))
         return data
 
     def _decompress_into(self, data: Buffer, out: memoryview) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from typing import ClassVar
 
@@ -38,7 +38,7 @@ class Snappy(Unconfigured, BytesToBytesCodec):
 
     def narrowed(self, bound: Bound) -> Bound:
         # 21 bytes for one are the most that Snappy reaches, where others reach hundreds
-        return replace(bound, expansion=bound.expansion // 10)
+        return bound._replace(expansion=bound.expansion // 10)
 
     def stated_size(self, data: Buffer) -> int:
         return decoded_size(self.name, data)

@@ -5,22 +5,33 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from azarr.data_types.base import DataType, Maker, native, without_configuration
 from azarr.data_types.numeric import CORE
-from azarr.data_types.raw import Bytes, make_fixed, raw_bits, raw_for
 from azarr.data_types.small import MAKERS as SMALL
 from azarr.data_types.small import small_for
-from azarr.data_types.struct import make_struct, struct_for
-from azarr.data_types.text import String, make_utf32, utf32_for
-from azarr.data_types.times import make_time, time_for
-from azarr.data_types.variable import make_optional
+from azarr.deferred import Deferred
 from azarr.errors import MetadataError, RegistrationError, UnknownExtensionError
 from azarr.registry import OWN, Entry, Registration, Registry, callable_of
 from azarr.types import JSON
+
+if TYPE_CHECKING:
+    from azarr.data_types.raw import Bytes, make_fixed, raw_bits, raw_for
+    from azarr.data_types.struct import make_struct, struct_for
+    from azarr.data_types.text import String, make_utf32, utf32_for
+    from azarr.data_types.times import make_time, time_for
+    from azarr.data_types.variable import make_optional
+else:  # what arrays of numbers do without
+    Bytes, make_fixed, raw_bits, raw_for = (
+        Deferred("azarr.data_types.raw", name) for name in ("Bytes", "make_fixed", "raw_bits", "raw_for")
+    )
+    make_struct, struct_for = (Deferred("azarr.data_types.struct", name) for name in ("make_struct", "struct_for"))
+    String, make_utf32, utf32_for = (Deferred("azarr.data_types.text", name) for name in ("String", "make_utf32", "utf32_for"))
+    make_time, time_for = (Deferred("azarr.data_types.times", name) for name in ("make_time", "time_for"))
+    make_optional = Deferred("azarr.data_types.variable", "make_optional")
 
 
 def _of_scalars(data_type: DataType) -> Callable[[np.dtype[Any]], DataType]:
@@ -41,11 +52,16 @@ def _parse(document: JSON) -> DataType:
     configuration = document.get("configuration", {})
     if not isinstance(configuration, Mapping):
         raise MetadataError(f"data_type.configuration must be an object, not {configuration!r:.100}")
-    if (raw := raw_bits(name)) is not None:
+    if (raw := _raw(name)) is not None:
         return without_configuration(name, lambda: raw)(configuration)
     if (make := DATA_TYPES.get(name)) is not None:
         return make(configuration)
     raise UnknownExtensionError(f"unknown data type {name!r:.100}; azarr has {_known()}, and no plug-in has it", name=name)
+
+
+def _raw(name: str) -> DataType | None:
+    """The data type that is called ``r<N>``; other names do not ask for its module."""
+    return raw_bits(name) if name[:1] == "r" and name[1:2].isdigit() else None
 
 
 def _known() -> str:
@@ -104,7 +120,7 @@ NUMPY_TYPES: Mapping[type[np.generic], Callable[[np.dtype[Any]], DataType]] = Ma
 
 def is_data_type(name: str) -> bool:
     """Whether ``name`` is that of a data type in v3 metadata, as far as that is known without looking for plug-ins."""
-    return name in DATA_TYPES.names or raw_bits(name) is not None
+    return name in DATA_TYPES.names or _raw(name) is not None
 
 
 def register_data_type(name: str, make: Maker, *, aliases: Iterable[str] = (), replace: bool = False) -> Registration:
@@ -124,7 +140,7 @@ def register_data_type(name: str, make: Maker, *, aliases: Iterable[str] = (), r
         TypeError: ``make`` cannot be called.
 
     """
-    if raw_bits(name) is not None:
+    if _raw(name) is not None:
         raise RegistrationError(f"the data type {name!r} is one of azarr's for raw bits; choose another name", name=name)
     return DATA_TYPES.register(name, make, aliases=aliases, replace=replace)
 

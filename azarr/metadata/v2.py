@@ -14,7 +14,8 @@ import numpy as np
 from azarr.chunk_grids import RegularGrid
 from azarr.chunk_keys import SeparatedKeys
 from azarr.codecs.base import Codec
-from azarr.codecs.bytes import Bytes, MixedBytes
+from azarr.codecs.bytes import Bytes
+from azarr.codecs.mixed_bytes import MixedBytes
 from azarr.codecs.transpose import Transpose
 from azarr.data_types.base import has_byte_order
 from azarr.data_types.variable import Json

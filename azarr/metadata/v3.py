@@ -6,17 +6,22 @@ import itertools
 import json
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Final, Literal, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from azarr.chunk_grids import ChunkGrid, parse_chunk_grid
 from azarr.chunk_keys import parse_chunk_key_encoding
 from azarr.codecs.registry import parse_codecs, serialize_codec
 from azarr.data_types import DataType, parse_data_type
-from azarr.data_types.struct import Struct
-from azarr.data_types.variable import Optional
+from azarr.deferred import DeferredModule
 from azarr.errors import MetadataError, UnknownExtensionError
 from azarr.metadata.model import SHAPES_CHECKED, ArrayMetadata, GroupMetadata
 from azarr.types import JSON, MAX_NDIM, Buffer, ChunkSpec, FillValue, Limits
+
+if TYPE_CHECKING:
+    from azarr.data_types import struct, variable
+else:  # what arrays of numbers do without
+    struct = DeferredModule("azarr.data_types.struct")
+    variable = DeferredModule("azarr.data_types.variable")
 
 DEFAULT_LIMITS: Final = Limits()
 
@@ -139,7 +144,7 @@ def check_extent(document: JSON, name: str, path: str) -> None:
 
 def check_element(data_type: DataType, path: str, limits: Limits) -> None:
     """Raise ``MetadataError`` where an element is larger than ``limits`` allow, before a fill value is made of it."""
-    item = data_type.item if isinstance(data_type, Optional) else data_type
+    item = data_type.item if data_type.dtype.hasobject and isinstance(data_type, variable.Optional) else data_type
     if not item.dtype.hasobject and item.dtype.itemsize > limits.element_nbytes:
         excess = f"{item.dtype.itemsize} bytes where {limits.element_nbytes} are accepted; raise Limits.element_nbytes to read them"
         raise MetadataError(f"{path}: elements of the data type {data_type.name} have {excess}", path=path)
@@ -166,7 +171,7 @@ def _parse_extensions(members: Mapping[str, JSON], known: frozenset[str], path: 
 
 def _parse_fill_value(document: JSON, data_type: DataType, codecs: JSON, path: str) -> FillValue:
     try:
-        if isinstance(document, str) and isinstance(data_type, Struct):
+        if isinstance(document, str) and data_type.dtype.names is not None and isinstance(data_type, struct.Struct):
             # base64 of the bytes in their stored order, as writers had it when structs were called "structured"
             return data_type.parse_packed(document, data_type.dtype.newbyteorder(">" if _says_big(codecs) else "<"))
         return data_type.parse_fill_value(document)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeAlias, cast, runtime_checkable
 
 from azarr.errors import StoreError
@@ -244,37 +243,10 @@ async def stamped(store: ReadableStore, key: str, byte_range: Request = None) ->
     return Stamped(await store.get(key, byte_range))
 
 
-@dataclass(frozen=True, slots=True)
-class Below:
-    """The ``identity`` of a store that has what is below ``prefix`` in the data of another ``identity``, by the rest of its keys.
-
-    Whoever writes through the one excludes who writes the same value through the other.
-    """
-
-    whole: Hashable
-    prefix: str
-
-
-@dataclass(frozen=True, slots=True)
-class Overlaid:
-    """The ``identity`` of a store that writes to the data of ``above``, and reads those of ``below`` where there are none."""
-
-    above: Hashable
-    below: Hashable
-
-
 def identity_of(store: object) -> Hashable:
     """What stores have in common that hold the same data; a store that says nothing of it is alone."""
     identity: Hashable = getattr(store, "identity", None) or ("object", id(store))
     return identity
-
-
-def is_private(store: object) -> bool:
-    """Whether the data are in the memory of this process, or nobody can tell where they are: then no other process writes to them."""
-    identity = identity_of(store)
-    while isinstance(identity, Below | Overlaid):
-        identity = identity.whole if isinstance(identity, Below) else identity.above
-    return isinstance(identity, tuple) and identity[:1] in {("memory",), ("object",)}
 
 
 def is_remote(store: object) -> bool:

@@ -12,9 +12,10 @@ from hashlib import blake2b
 from typing import Any, Literal
 
 from azarr.errors import StoreError
-from azarr.stores.base import Below, ListableStore, Overlaid, Request, Stamped, Version, as_versioned, check_key, identity_of, stamped
+from azarr.stores.base import ListableStore, Request, Stamped, Version, as_versioned, check_key, identity_of, stamped
 from azarr.stores.cache_index import UNKNOWN, CacheIndex, Kept, name_of, parsed, stamp_of
 from azarr.stores.flights import Ask, Asks, Flight, LoopAsks
+from azarr.stores.identities import Below, Overlaid
 from azarr.stores.memory import MemoryStore
 from azarr.stores.wrapping import BLOCKING, Wrapping
 from azarr.types import Buffer, ByteRange

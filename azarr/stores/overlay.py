@@ -10,7 +10,6 @@ from azarr.errors import PreconditionFailedError, StoreError
 from azarr.stores.base import (
     BlockingStore,
     ListableStore,
-    Overlaid,
     Request,
     Reserve,
     Stamped,
@@ -19,6 +18,7 @@ from azarr.stores.base import (
     identity_of,
     stamped,
 )
+from azarr.stores.identities import Overlaid
 from azarr.stores.memory import part_of
 from azarr.stores.wrapping import BLOCKING, LISTING, LOCKS, Wrapping, left, missing_in
 from azarr.types import Buffer, ByteRange, Listing

@@ -7,7 +7,8 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from azarr.errors import StoreError
-from azarr.stores.base import Below, Request, Reserve, Stamped, Version, Versioned, check_key, check_prefix, identity_of
+from azarr.stores.base import Request, Reserve, Stamped, Version, Versioned, check_key, check_prefix, identity_of
+from azarr.stores.identities import Below
 from azarr.stores.wrapping import Wrapping, left
 from azarr.types import Buffer, Listing
 

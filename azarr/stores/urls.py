@@ -20,12 +20,14 @@ from azarr.registry import OWN, Entry, Registration, Registry, callable_of
 from azarr.stores.base import ReadableStore
 from azarr.stores.local import Durability, LocalStore
 from azarr.stores.memory import MemoryStore
-from azarr.stores.prefix import PrefixStore
 from azarr.stores.url_parts import Stage, folder_and_name, plain_path, redacted, scheme_of, split_url, stages_of
 
 if TYPE_CHECKING:
     from urllib import parse
+
+    from azarr.stores.prefix import PrefixStore
 else:  # what paths do without
+    PrefixStore = Deferred("azarr.stores.prefix", "PrefixStore")
     parse = DeferredModule("urllib.parse")
 
 StoreLike: TypeAlias = str | os.PathLike[str] | ReadableStore

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 import azarr
-from azarr.codecs.bytes import MixedBytes
+from azarr.codecs.mixed_bytes import MixedBytes
 from azarr.errors import MetadataError, UnknownExtensionError
 from azarr.metadata import v2, v3
 from azarr.metadata.v2_data_types import parse_dtype, serialize_dtype

@@ -10,7 +10,7 @@ from azarr.array_locks import array_locks_of
 from azarr.errors import StoreError
 from azarr.locks import locks_of
 from azarr.stores import BlockingStore, LatencyStore, LocalStore, MemoryStore, PrefixStore
-from azarr.stores.base import Below
+from azarr.stores.identities import Below
 from azarr.testing import StoreSuite
 from azarr.testing.values import ILLEGAL_PREFIXES, collect, fill, read
 from azarr.types import Listing
