@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from azarr.codecs.pipeline import CodecPipeline
+from azarr.deferred import DeferredModule
 from azarr.types import Array, Buffer, ChunkSpec
 
-
-@dataclass(frozen=True, slots=True)
-class FieldSpec(ChunkSpec):
-    """The spec of one field of elements of ``element_nbytes``, which its ``nbytes`` counts: whole elements are fetched and decoded."""
-
-    element_nbytes: int = 0
-
-    @property
-    def nbytes(self) -> int:
-        """Size of one decoded chunk in bytes, with all fields."""
-        return self.nelements * self.element_nbytes
+if TYPE_CHECKING:
+    from azarr.codecs import field_specs
+else:  # what those do without who read whole elements
+    field_specs = DeferredModule("azarr.codecs.field_specs")
 
 
 class FieldPipeline(CodecPipeline):
@@ -32,7 +27,9 @@ class FieldPipeline(CodecPipeline):
         super().__init__(whole.codecs, whole.spec)
         self._whole, self._field = whole, field
         fill = part_of(whole.spec.fill, field)
-        self.spec = FieldSpec(whole.spec.shape, fill.dtype, fill[()], whole.spec.limit, element_nbytes=whole.spec.dtype.itemsize)
+        self.spec = field_specs.FieldSpec(
+            whole.spec.shape, fill.dtype, fill[()], whole.spec.limit, element_nbytes=whole.spec.dtype.itemsize
+        )
         self.direct = self.joinable = False  # a field lies scattered in the chunk
 
     def __reduce__(self) -> tuple[type[FieldPipeline], tuple[CodecPipeline, tuple[str, ...]]]:  # type: ignore[override]  # as it is made

@@ -17,10 +17,11 @@ else:  # what paths do without
 # One letter before a colon is a drive.
 SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]+)://")
 
-_STAGE: Final = re.compile(r"\|(?=[a-z][a-z0-9+.\-]*:)")
-_PASSWORD: Final = re.compile(r"(?<=://)([^/?#@|:]*):[^|]*@")
-_TOKEN: Final = re.compile(r"(?<=http://|ttps://)[^/?#@|]*@")
-_QUERY: Final = re.compile(r"\?[^|]*")
+# Patterns that paths do not need are compiled, and kept, by the first URL.
+_STAGE: Final = r"\|(?=[a-z][a-z0-9+.\-]*:)"
+_CREDENTIALS: Final = r"(?<=://)([^/?#@|:]*):[^|]*@"
+_USER: Final = r"(?<=http://|ttps://)[^/?#@|]*@"
+_QUERY: Final = r"\?[^|]*"
 
 
 class Stage(NamedTuple):
@@ -34,7 +35,7 @@ def redacted(url: str) -> str:
     """``url`` as it may be shown: without passwords, and without what stands in its queries, where signatures and tokens are."""
     if not SCHEME.match(url):
         return url
-    return _QUERY.sub("?***", _TOKEN.sub("***@", _PASSWORD.sub(r"\1:***@", url)))
+    return re.sub(_QUERY, "?***", re.sub(_USER, "***@", re.sub(_CREDENTIALS, r"\1:***@", url)))
 
 
 def scheme_of(location: str) -> str:
@@ -66,7 +67,9 @@ def plain_path(url: str) -> str:
 
 def stages_of(location: str) -> tuple[str, tuple[Stage, ...]]:
     """What stands before the first ``|`` of a pipeline, and the stages behind it, their paths decoded."""
-    base, *rest = _STAGE.split(location)
+    if "|" not in location:
+        return location, ()
+    base, *rest = re.split(_STAGE, location)
     stages = []
     for each in rest:
         scheme, _, path = each.partition(":")

@@ -36,7 +36,7 @@ StoreLike: TypeAlias = str | os.PathLike[str] | ReadableStore
 Opener: TypeAlias = Callable[..., ReadableStore]
 """From a URL, and options by name, to the store there. It is called on the event loop and must not wait: stores connect when first used."""
 
-_SCHEME: Final = re.compile("[a-z][a-z0-9+.-]+")
+_SCHEME: Final = "[a-z][a-z0-9+.-]+"
 
 FORMATS: Final[Mapping[str, Literal[2, 3] | None]] = {"zarr": None, "zarr2": 2, "zarr3": 3}
 """The stages that say which node is meant, and in which format it is."""
@@ -206,6 +206,6 @@ def register_store(scheme: str, opener: Opener, *, aliases: Iterable[str] = (), 
     """
     schemes = (scheme, *aliases)
     for each in schemes:
-        if not _SCHEME.fullmatch(each):
+        if not re.fullmatch(_SCHEME, each):
             raise ValueError(f"{each!r:.100} is not the scheme of a URL: small letters, digits and '+.-', at least two")
     return STORES.register(scheme, opener, aliases=schemes[1:], replace=replace)
