@@ -8,6 +8,7 @@ import inspect
 import subprocess
 import sys
 import types
+import typing
 
 import pytest
 
@@ -205,6 +206,7 @@ SELDOM = {
     "azarr.stores.caching",
     "azarr.stores.http",
     "azarr.stores.identities",
+    "azarr.stores.memory",
     "azarr.stores.prefix",
     "azarr.stores.s3",
     "azarr.stores.sqlite",
@@ -276,6 +278,17 @@ def test_what_is_public_is_documented(name):
         function = value.fget if isinstance(value, property) else getattr(value, "__func__", value)
         if not member.startswith(("_", "test_")) and isinstance(function, types.FunctionType):
             assert inspect.getdoc(getattr(public, member)), f"{name}.{member} has no docstring"
+
+
+@pytest.mark.parametrize("name", sorted(objects()))
+def test_annotations_can_be_resolved(name):
+    """Those, too, that name what is imported with its first use."""
+    public = objects()[name]
+    members = vars(public).items() if isinstance(public, type) else [("", public)]
+    for member, value in members:
+        function = value.fget if isinstance(value, property) else getattr(value, "__func__", value)
+        if not member.startswith("_") and isinstance(function, types.FunctionType):
+            typing.get_type_hints(function)
 
 
 def test_every_error_is_exported():

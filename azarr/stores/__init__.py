@@ -16,12 +16,12 @@ from azarr.stores.base import (
     WritableStore,
 )
 from azarr.stores.local import LocalStore
-from azarr.stores.memory import MemoryStore
 
 if TYPE_CHECKING:
     from azarr.stores.caching import CachingStats, CachingStore
     from azarr.stores.coalescing import CoalescingStore
     from azarr.stores.latency import LatencyStore
+    from azarr.stores.memory import MemoryStore
     from azarr.stores.overlay import OverlayStore
     from azarr.stores.prefix import PrefixStore
     from azarr.stores.readonly import ReadOnlyStore
@@ -62,6 +62,7 @@ if not TYPE_CHECKING:
         "azarr.stores.caching": ("CachingStats", "CachingStore"),
         "azarr.stores.coalescing": ("CoalescingStore",),
         "azarr.stores.latency": ("LatencyStore",),
+        "azarr.stores.memory": ("MemoryStore",),
         "azarr.stores.overlay": ("OverlayStore",),
         "azarr.stores.prefix": ("PrefixStore",),
         "azarr.stores.readonly": ("ReadOnlyStore",),

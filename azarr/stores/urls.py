@@ -19,14 +19,15 @@ from azarr.extras import Extra
 from azarr.registry import OWN, Entry, Registration, Registry, callable_of
 from azarr.stores.base import ReadableStore
 from azarr.stores.local import Durability, LocalStore
-from azarr.stores.memory import MemoryStore
 from azarr.stores.url_parts import Stage, folder_and_name, plain_path, redacted, scheme_of, split_url, stages_of
 
 if TYPE_CHECKING:
     from urllib import parse
 
+    from azarr.stores import memory
     from azarr.stores.prefix import PrefixStore
 else:  # what paths do without
+    memory = DeferredModule("azarr.stores.memory")
     PrefixStore = Deferred("azarr.stores.prefix", "PrefixStore")
     parse = DeferredModule("urllib.parse")
 
@@ -159,7 +160,7 @@ def _open_memory(url: str) -> ReadableStore:
     name, path = split_url(url).netloc, plain_path(url).strip("/")
     if "@" in name:
         raise StoreError(f"{redacted(url)!r}: a store in memory has no users")
-    store = MemoryStore.named(parse.unquote(name))
+    store = memory.MemoryStore.named(parse.unquote(name))
     return cast("ReadableStore", PrefixStore(store, f"{path}/")) if path else store
 
 
