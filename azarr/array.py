@@ -18,7 +18,6 @@ from azarr.chunk_lengths import ChunkLengths, count_of
 from azarr.chunk_sources import ChunkSource, PlainChunks, UnequalChunks
 from azarr.codecs.ignored import understood
 from azarr.codecs.pipeline import CodecPipeline
-from azarr.codecs.sharding import Sharding
 from azarr.data_types import DataType
 from azarr.deferred import Deferred, DeferredModule
 from azarr.engine import Engine, default_engine
@@ -55,6 +54,7 @@ if TYPE_CHECKING:
         writing,
     )
     from azarr.cached_reading import read_cached
+    from azarr.codecs import sharding
     from azarr.data_types.struct import field_of
 else:  # what opening an array does without
     appending = DeferredModule("azarr.appending")
@@ -67,6 +67,7 @@ else:  # what opening an array does without
     read_cached = Deferred("azarr.cached_reading", "read_cached")
     resizing = DeferredModule("azarr.resizing")
     sharded_chunks = DeferredModule("azarr.sharded_chunks")
+    sharding = DeferredModule("azarr.codecs.sharding")
     slice_plans = DeferredModule("azarr.slice_plans")
     slices = DeferredModule("azarr.slices")
     stream = DeferredModule("azarr.stream")
@@ -587,7 +588,8 @@ def chunk_source(store: ReadableStore, path: str, metadata: ArrayMetadata, limit
     prefix = f"{path}/" if path else ""
     keys, codecs = metadata.chunk_key_encoding, understood(metadata.codecs)
     spec = replace(metadata.chunk_spec, limit=limits.chunk_nbytes, expansion=limits.expansion)
-    if len(codecs) == 1 and isinstance(codecs[0], Sharding) and isinstance(metadata.chunk_grid, RegularGrid):
+    regular = isinstance(metadata.chunk_grid, RegularGrid)
+    if regular and len(codecs) == 1 and codecs[0].name == "sharding_indexed" and isinstance(codecs[0], sharding.Sharding):
         return sharded_chunks.ShardedChunks(store, prefix, keys, codecs[0].layout(spec), metadata.shape)
     pipeline = CodecPipeline(codecs, spec)
     if isinstance(metadata.chunk_grid, RectilinearGrid):

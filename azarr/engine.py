@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
-from typing import Any, Literal, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast
 
-from azarr.chunk_cache import ChunkCache
 from azarr.codecs.pipeline import CodecPipeline
+from azarr.deferred import DeferredModule
 from azarr.executors import CodecExecutor, Mailbox, call
 from azarr.process_executor import executor_of
 from azarr.stores.base import ReadableStore
-from azarr.stores.observed import observed
 from azarr.telemetry import Telemetry
 from azarr.types import Limits
+
+if TYPE_CHECKING:
+    from azarr import chunk_cache
+    from azarr.stores import observed
+else:  # what engines without a cache do without, and those to whom nobody listens
+    chunk_cache = DeferredModule("azarr.chunk_cache")
+    observed = DeferredModule("azarr.stores.observed")
 
 LOOP_NBYTES = 16 * 2**10
 """Up to here, decoding a chunk takes the event loop less time than giving that to a worker does."""
@@ -51,7 +57,7 @@ class Engine:
         executor: CodecExecutor | Literal["threads", "processes", "auto", "inline"] | None = None,
         limits: Limits | None = None,
         telemetry: Telemetry | None = None,
-        cache: ChunkCache | None = None,
+        cache: chunk_cache.ChunkCache | None = None,
     ) -> None:
         if concurrency < 1 or memory < 1:
             raise ValueError(f"concurrency and memory must be at least 1, not {concurrency} and {memory}")
@@ -123,7 +129,7 @@ class Engine:
 
     def observed(self, store: StoreT, path: str) -> StoreT:
         """``store``; where somebody listens, one that tells the requests that are made of it for the node at ``path``."""
-        return cast("StoreT", observed(store, self.telemetry, path)) if self.telemetry.active else store
+        return cast("StoreT", observed.observed(store, self.telemetry, path)) if self.telemetry.active else store
 
     def window(self, chunk_nbytes: int, concurrency: int | None = None, memory: int | None = None) -> int:
         """How many chunks of ``chunk_nbytes`` may be in flight at once; at least one."""

@@ -11,19 +11,20 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, Protocol, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, Protocol, Self, TypeVar
 
 from azarr.codecs.pipeline import CodecPipeline
 from azarr.deferred import DeferredModule
 from azarr.projections import AnyRun
-from azarr.stores.observed import observed
 from azarr.telemetry import Span, Telemetry
 from azarr.types import Array, Buffer, ChunkSpec, Coords
 
 if TYPE_CHECKING:
     from azarr import events
+    from azarr.stores import observed
 else:  # what those do without to whom nobody listens
     events = DeferredModule("azarr.events")
+    observed = DeferredModule("azarr.stores.observed")
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -66,13 +67,9 @@ NOBODY: AbstractContextManager[None] = nullcontext()
 """What is told where nobody listens."""
 
 
-def telling(
-    observer: Observer | None, subject: events.Subject | type[events.Event], /, **fields: Any
-) -> AbstractContextManager[Span | None]:
+def telling(observer: Observer | None, subject: events.Subject, /, **fields: Any) -> AbstractContextManager[Span | None]:
     """A span of the operation that is the block, if anybody listens."""
-    if observer is None:
-        return NOBODY
-    return observer.span(subject if isinstance(subject, str) else cast("events.Subject", subject.subject), **fields)
+    return NOBODY if observer is None else observer.span(subject, **fields)
 
 
 class ChunkReads:
@@ -177,7 +174,7 @@ def observed_copy(source: SourceT, telemetry: Telemetry) -> SourceT:
     path = source.key_prefix.rstrip("/")
     twin.observer = Observer(telemetry, path, type(source.store).__name__)
     if telemetry.wants("store.request"):
-        twin.store = observed(source.store, telemetry, path)
+        twin.store = observed.observed(source.store, telemetry, path)
     if telemetry.wants("codec"):
         twin.pipeline = ObservedPipeline(source.pipeline, twin.observer)
     return twin

@@ -25,7 +25,6 @@ from azarr.projections import AnyRun, Run
 from azarr.runners import TaskRunner
 from azarr.selection import AnySelection
 from azarr.stores.base import AT_HAND_NBYTES
-from azarr.telemetry import ReadEvent
 from azarr.types import Array, Buffer, Coords, element_nbytes
 from azarr.window import Window
 
@@ -41,7 +40,7 @@ async def read(source: ChunkSource, selection: AnySelection, out: Array, engine:
     if source.observer is None:
         await fill(source, selection, out, engine)
         return
-    with telling(source.observer, ReadEvent, nbytes=out.size * element_nbytes(out.dtype)):
+    with telling(source.observer, "read", nbytes=out.size * element_nbytes(out.dtype)):
         await fill(source, selection, out, engine)
 
 
