@@ -135,25 +135,24 @@ def lone_run(selection: AnySelection, chunks: tuple[int | ChunkLengths, ...], sh
     """The run that a block of one chunk is, without a plan; ``None`` of all that is not known at once to be that."""
     if not isinstance(selection, Selection) or not selection.axes:
         return None
-    sides = []
+    sides, coords, outs, whole = [], [], [], True
     for axis, chunk, length in zip(selection.axes, chunks, shape, strict=True):
-        if not isinstance(axis, AxisSelection) or not isinstance(chunk, int) or axis.length == 0:
+        if type(axis) is not AxisSelection or type(chunk) is not int or not axis.length:
             return None
         start, count, step, _ = axis
         place = start // chunk
-        begin = start - place * chunk
+        first = place * chunk
+        begin = start - first
         end = begin + (count - 1) * step + 1
         if end > chunk:
             return None
-        covers = count == min(chunk, length - place * chunk)
-        sides.append(AxisProjection(place, slice(begin, end, step), slice(0, count), covers, covers and count == chunk, chunk))
-    return _single(tuple(sides))
-
-
-def _single(sides: tuple[AxisProjection, ...]) -> Run:
-    """The run of the one chunk that has these projections."""
-    coords, _, out, _, full, _ = zip(*sides, strict=True)
-    return Run(len(sides) - 1, 1, coords, out, all(full), (sides[-1],), sides)
+        full = count == chunk and first + chunk <= length
+        whole = whole and full
+        out = slice(0, count)
+        sides.append(AxisProjection(place, slice(begin, end, step), out, full or count == length - first, full, chunk))
+        coords.append(place)
+        outs.append(out)
+    return Run(len(sides) - 1, 1, tuple(coords), tuple(outs), whole, (sides[-1],), tuple(sides))
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +215,9 @@ class Plan:
             return
         several = [number for number in range(ndim) if self.axes[number].count != 1]
         if not several:
-            yield _single(tuple(axis[0] for axis in self.axes))
+            sides = tuple(axis[0] for axis in self.axes)
+            coords, _, out, _, full, _ = zip(*sides, strict=True)
+            yield Run(ndim - 1, 1, coords, out, all(full), (sides[-1],), sides)
             return
         if any(self.axes[number].count == 0 for number in several):
             return

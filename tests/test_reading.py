@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import azarr
-from azarr.codecs import Crc32c, Gzip, Zstd
+from azarr import reading
+from azarr.codecs import Crc32c, Gzip, Zstd, scratch
 from azarr.errors import ChecksumError, CodecError, StoreError
 from azarr.stores import page_cache
 
@@ -445,6 +446,18 @@ async def test_a_long_value_in_place_of_a_small_chunk_is_named(tmp_path):
     store.set_blocking("c/0", bytes(100_000))
     with pytest.raises(CodecError, match="more than the 16 bytes"):
         await array.read()
+
+
+@pytest.mark.skipif(not page_cache.AVAILABLE, reason="needs Linux, which can tell what is in memory")
+async def test_a_small_file_at_hand_is_read_straight_into_the_result(tmp_path, monkeypatch):
+    array = await make(azarr.LocalStore(tmp_path), "blocking", compressors=None)
+
+    def aside(nbytes):
+        raise AssertionError(f"{nbytes} bytes were read aside")
+
+    monkeypatch.setattr(scratch.encoded, "reserve", aside)
+    monkeypatch.setattr(reading, "place_run", aside)
+    assert np.array_equal(await array[2:4, 3:6], EXPECTED[2:4, 3:6])
 
 
 async def test_others_have_turns_beside_someone_who_reads_what_is_at_hand(turns):

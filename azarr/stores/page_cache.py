@@ -52,7 +52,9 @@ def read_cached(path: str, limit: int, reserve: Reserve) -> Buffer:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode) or status.st_size > limit:
             raise BlockingIOError(f"{path!r} is not a short file")
-        out = reserve(status.st_size)[: status.st_size]
+        out = reserve(status.st_size)
+        if len(out) > status.st_size:
+            out = out[: status.st_size]
         if os.preadv(descriptor, (out,), 0, os.RWF_NOWAIT) < status.st_size:
             raise BlockingIOError(f"{path!r} is not all in memory")
         return out
