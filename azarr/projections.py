@@ -132,7 +132,10 @@ def plan_of(selection: AnySelection, chunks: tuple[int | ChunkLengths, ...], sha
 
 
 def lone_run(selection: AnySelection, chunks: tuple[int | ChunkLengths, ...], shape: tuple[int, ...]) -> Run | None:
-    """The run that a block of one chunk is, without a plan; ``None`` of all that is not known at once to be that."""
+    """The run that a block of one chunk is; ``None`` of all that is not known at once to be that.
+
+    It is the one that a plan has, whose making took more than a quarter of a small read.
+    """
     if not isinstance(selection, Selection) or not selection.axes:
         return None
     sides, coords, outs, whole = [], [], [], True

@@ -190,10 +190,7 @@ class ShardedChunks:
         return tuple([index // count for index, count in zip(coords, self.chunks_per_unit, strict=True)])
 
     def _number(self, coords: Coords) -> int:
-        number = 0
-        for index, count in zip(coords, self.chunks_per_unit, strict=True):
-            number = number * count + index % count
-        return number
+        return self._layout.number(tuple([index % count for index, count in zip(coords, self.chunks_per_unit, strict=True)]))
 
     def _locate(self, located: Located, coords: Sequence[Coords], wanted: Sequence[int]) -> Ranges:
         """Where the chunks with the numbers ``wanted`` among ``coords`` are; those that are not stored are left out."""

@@ -18,7 +18,7 @@ from azarr.types import JSON, Limits
 
 if TYPE_CHECKING:
     from azarr.metadata import v2
-else:
+else:  # what nodes of v3 do without
     v2 = DeferredModule("azarr.metadata.v2")
 
 Documents: TypeAlias = Mapping[str, Mapping[str, JSON]]
