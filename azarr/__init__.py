@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from azarr import blocking, codecs, telemetry
     from azarr.chunk_cache import ChunkCache, ChunkCacheStats
     from azarr.chunk_keys import ChunkKeyEncoding, register_chunk_key_encoding
-    from azarr.chunk_reader import Chunk, ChunkInfo
+    from azarr.chunk_reader import Chunk
     from azarr.codecs.registry import register_codec
     from azarr.conversion import convert
     from azarr.data_types import register_data_type
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from azarr.process_executor import ProcessExecutor
     from azarr.registry import Registration
     from azarr.retry import RetryPolicy
-    from azarr.slices import Slice, SliceInfo, SliceOptions, SliceStream
+    from azarr.slices import Slice, SliceOptions, SliceStream
     from azarr.stores.caching import CachingStats, CachingStore
     from azarr.stores.coalescing import CoalescingStore
     from azarr.stores.latency import LatencyStore
@@ -60,7 +60,8 @@ if TYPE_CHECKING:
     from azarr.stores.urls import open_store, register_store
     from azarr.stores.zip_store import ZipStore
     from azarr.stores.zipped import ZippedStore
-    from azarr.stream import ChunkStream, StreamStats
+    from azarr.stream import ChunkStream
+    from azarr.stream_info import ChunkInfo, SliceInfo, StreamStats
     from azarr.streaming import StreamOptions
     from azarr.telemetry import Telemetry
     from azarr.transfer import copy, load, save
@@ -156,7 +157,7 @@ if not TYPE_CHECKING:
     modules = {
         "azarr.chunk_cache": ("ChunkCache", "ChunkCacheStats"),
         "azarr.chunk_keys": ("ChunkKeyEncoding", "register_chunk_key_encoding"),
-        "azarr.chunk_reader": ("Chunk", "ChunkInfo"),
+        "azarr.chunk_reader": ("Chunk",),
         "azarr.codecs.registry": ("register_codec",),
         "azarr.conversion": ("convert",),
         "azarr.data_types": ("register_data_type",),
@@ -167,7 +168,7 @@ if not TYPE_CHECKING:
         "azarr.process_executor": ("ProcessExecutor",),
         "azarr.registry": ("Registration",),
         "azarr.retry": ("RetryPolicy",),
-        "azarr.slices": ("Slice", "SliceInfo", "SliceOptions", "SliceStream"),
+        "azarr.slices": ("Slice", "SliceOptions", "SliceStream"),
         "azarr.stores.caching": ("CachingStats", "CachingStore"),
         "azarr.stores.coalescing": ("CoalescingStore",),
         "azarr.stores.latency": ("LatencyStore",),
@@ -182,7 +183,8 @@ if not TYPE_CHECKING:
         "azarr.stores.urls": ("open_store", "register_store"),
         "azarr.stores.zip_store": ("ZipStore",),
         "azarr.stores.zipped": ("ZippedStore",),
-        "azarr.stream": ("ChunkStream", "StreamStats"),
+        "azarr.stream": ("ChunkStream",),
+        "azarr.stream_info": ("ChunkInfo", "SliceInfo", "StreamStats"),
         "azarr.streaming": ("StreamOptions",),
         "azarr.telemetry": ("Telemetry",),
         "azarr.transfer": ("copy", "load", "save"),

@@ -22,6 +22,7 @@ from azarr.data_types import DataType
 from azarr.deferred import Deferred, DeferredModule
 from azarr.engine import Engine, default_engine
 from azarr.errors import SelectionError, StoreError, WriteError
+from azarr.loading import ready
 from azarr.metadata.model import ArrayMetadata
 from azarr.reading import read
 from azarr.selection import (
@@ -255,6 +256,7 @@ class ArrayView:
 
         """
         self._expect_writable()
+        await ready(writing)
         engine, (source, selection) = self.array.engine, self.located()
         data_type = self._data_type
         if isinstance(value, np.ndarray) and value.dtype == self.dtype and value.dtype != object:
@@ -395,6 +397,7 @@ class ArrayView:
         """
         array = self.array
         metadata = replace(array.metadata, data_type=self._data_type)
+        await ready(ingest)
         return await ingest.write_stream(*self.located(), array.path, metadata, array.engine, source, options)
 
 
@@ -526,6 +529,7 @@ class AsyncArray(ArrayView):
 
     async def refresh(self) -> None:
         """Read the metadata again, to see what others have changed: the shape, the attributes. ``NodeNotFoundError`` where it is gone."""
+        await ready(extents)
         await extents.refresh(self._place, self.metadata, self._take)
 
     async def resize(self, shape: Sequence[SupportsIndex] | SupportsIndex) -> None:
@@ -543,6 +547,7 @@ class AsyncArray(ArrayView):
 
         """
         self._expect_writable()
+        await ready(resizing)
         await resizing.resize(self._place, self.metadata, resizing.checked_shape(shape, self.ndim), self._take)
 
     async def append(self, data: object, axis: SupportsIndex = 0) -> tuple[slice, ...]:
@@ -560,6 +565,7 @@ class AsyncArray(ArrayView):
 
         """
         self._expect_writable()
+        await ready(appending)
         return await appending.append(self._place, self.metadata, data, axis, self._take)
 
     @property

@@ -19,6 +19,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 
+from azarr.cached_chunk import CachedChunk
 from azarr.chunk_sources import ChunkSource
 from azarr.locks import KeyedLocks, locks_of
 from azarr.stores.base import identity_of
@@ -31,13 +32,6 @@ UNCHANGEABLE = (str, bytes, int, float, bool, type(None))
 """Objects that a result may share with the cache."""
 
 T = TypeVar("T")
-
-
-class CachedChunk(NamedTuple):
-    """A decoded chunk that nobody may change, and the size that it has in the store."""
-
-    data: Array
-    encoded_nbytes: int
 
 
 class Traits(NamedTuple):

@@ -14,7 +14,8 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias, cast
 
-from azarr.cache_contents import CachedChunk, CachedChunks, Claim, Load, Wait
+from azarr.cache_contents import CachedChunks, Claim, Load, Wait
+from azarr.cached_chunk import CachedChunk
 from azarr.chunk_cache import ChunkCache
 from azarr.chunk_reader import Encoded, Failure, decode_own, late, selected_shape
 from azarr.chunk_sources import Batch, ChunkSource, run_length

@@ -7,14 +7,15 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
 
 import numpy as np
 
 from azarr.axis_plans import Part
-from azarr.cache_contents import CachedChunk
+from azarr.cached_chunk import CachedChunk
 from azarr.chunk_sources import Batch, ChunkSource
 from azarr.codecs.pipeline import CodecPipeline
+from azarr.deferred import Deferred
 from azarr.engine import Engine
 from azarr.errors import CodecError, StreamTimeoutError
 from azarr.observing import chunk_reads
@@ -24,24 +25,10 @@ from azarr.selection import AnySelection, PointSelection, Positions, Selection
 from azarr.stores.base import AT_HAND_NBYTES
 from azarr.types import Array, Buffer, Coords
 
-
-@dataclass(frozen=True, slots=True)
-class ChunkInfo:
-    """What is known of a streamed chunk besides its data.
-
-    ``key`` is where the store has it (a shard's key for the chunks inside), ``bounds`` the part of the array that it holds, cut at the
-    array's edge, ``shape`` the shape of that, and ``stored_shape`` the shape of the chunk as it is stored, which may hang over the edge.
-    ``encoded_nbytes`` is ``None`` where the chunk is not stored and reads as fill value; ``decoded_nbytes`` is the size of the whole
-    chunk. ``seconds`` is the time spent on fetching and decoding it; chunks that are fetched together share that of fetching equally.
-    """
-
-    key: str
-    bounds: tuple[slice, ...]
-    shape: tuple[int, ...]
-    stored_shape: tuple[int, ...]
-    encoded_nbytes: int | None
-    decoded_nbytes: int
-    seconds: float
+if TYPE_CHECKING:
+    from azarr.stream_info import ChunkInfo
+else:  # what streams do without unless they are asked for it
+    ChunkInfo = Deferred("azarr.stream_info", "ChunkInfo")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +46,7 @@ class Chunk:
     info: ChunkInfo | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(NamedTuple):
     """A chunk that could not be had."""
 
     coords: Coords
@@ -84,8 +70,7 @@ class Fetched(NamedTuple):
     """What fetching took for each."""
 
 
-@dataclass(frozen=True, slots=True)
-class ChunkReader:
+class ChunkReader(NamedTuple):
     """Reads batches of chunks, what is selected of them.
 
     ``tolerant``: a chunk that fails costs its neighbours nothing; else a batch ends with its first failure. ``missing``: chunks that are

@@ -48,7 +48,7 @@ async def convert(
         StoreError: The store failed, or is read-only. Each node is then there in one format or in both.
 
     """
-    found_store, where, _ = place(store, path, storage_options)  # in whatever format it is by now
+    found_store, where, _ = await place(store, path, storage_options)  # in whatever format it is by now
     own_store, engine_ = expect_store(found_store), engine or default_engine()
     target, limits = engine_.observed(own_store, where), engine_.limits
     old = other(zarr_format)

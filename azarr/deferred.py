@@ -19,6 +19,11 @@ class Deferred(NamedTuple):
     extra: Extra | None = None
     """What the module cannot be imported without."""
 
+    @property
+    def is_imported(self) -> bool:
+        """Whether ``load`` takes no time."""
+        return self.module in sys.modules
+
     def load(self) -> Any:
         """It; the module is imported unless it has been."""
         found = getattr(import_module(self.module), self.name)
@@ -51,6 +56,11 @@ class DeferredModule:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(import_module(self._name), name)
+
+
+def missing(modules: Iterable[object]) -> list[str]:
+    """The names of those of ``modules`` that are deferred, and have not been imported by anybody."""
+    return [each._name for each in modules if isinstance(each, DeferredModule) and each._name not in sys.modules]  # noqa: SLF001 - of this file
 
 
 def deferred_names(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 from azarr.deferred import DeferredModule
 from azarr.errors import MetadataError, NodeExistsError, NodeNotFoundError, PreconditionFailedError, StoreError
+from azarr.loading import ready
 from azarr.metadata import v3
 from azarr.metadata.consolidated import HINT, MEMBER, Consolidated, Documents, parse_node, parse_v2, parse_v3
 from azarr.metadata.model import ArrayMetadata, GroupMetadata
@@ -183,6 +184,7 @@ async def create(store: ReadableStore, path: str, metadata: Metadata, limits: Li
     ``overwrite``, what is at and below the node is erased first; nothing is erased where there is no node.
     """
     writable = expect_store(store)
+    await ready(catalog, locks)
     serialized = checked(path, metadata, limits)  # whatever cannot be expressed must not cost what is there
     through = catalog.WriteThrough(writable, metadata.zarr_format, limits)
     async with hold(store, path):

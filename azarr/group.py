@@ -14,6 +14,7 @@ from azarr.attributes import delete_attributes, replace_attributes, update_attri
 from azarr.deferred import DeferredModule
 from azarr.engine import Engine, default_engine
 from azarr.errors import MetadataError, NodeExistsError, NodeNotFoundError
+from azarr.loading import ready
 from azarr.locations import place
 from azarr.metadata.consolidated import Consolidated, parse_node
 from azarr.metadata.model import ArrayMetadata, GroupMetadata
@@ -206,6 +207,7 @@ class AsyncGroup:
 
     async def create_array(self, name: str, *, like: AsyncArray | None = None, overwrite: bool = False, **options: Any) -> AsyncArray:
         """A new array below this group, in its format; the options are those of ``azarr.create_array``."""
+        await ready(creation)
         metadata = self._new(like, options)
         path = child(self.path, name)
         await documents.create(self._observed, path, metadata, self.engine.limits, overwrite=overwrite)
@@ -294,7 +296,7 @@ class AsyncGroup:
         """
         source = await self.open(name)
         to, path = target if isinstance(target, tuple) else (target, normalize(name).rpartition("/")[2])
-        store, where, format_ = (to.store, child(to.path, path), None) if isinstance(to, AsyncGroup) else place(to, path)
+        store, where, format_ = (to.store, child(to.path, path), None) if isinstance(to, AsyncGroup) else await place(to, path)
         if format_ is not None:
             options.setdefault("zarr_format", format_)
         return await copy_to(source, store, where, overwrite=overwrite, progress=progress, **options)

@@ -13,6 +13,7 @@ from azarr.deferred import DeferredModule
 from azarr.engine import Engine, default_engine
 from azarr.errors import MetadataError
 from azarr.group import AsyncGroup, expect_array, expect_group, node, open_node
+from azarr.loading import ready
 from azarr.locations import place
 from azarr.metadata.model import ArrayMetadata, GroupMetadata
 from azarr.paths import child, normalize
@@ -52,7 +53,7 @@ async def open(
         StoreError: The store failed.
 
     """
-    target, where, format_ = place(store, path, storage_options, zarr_format)
+    target, where, format_ = await place(store, path, storage_options, zarr_format)
     return await open_node(target, where, engine, format_)
 
 
@@ -65,7 +66,7 @@ async def open_array(
     engine: Engine | None = None,
 ) -> AsyncArray:
     """The array at ``path`` in ``store``; as ``open``, and ``NodeNotFoundError`` where a group is there."""
-    target, where, format_ = place(store, path, storage_options, zarr_format)
+    target, where, format_ = await place(store, path, storage_options, zarr_format)
     return expect_array(await open_node(target, where, engine, format_, kind="array"))
 
 
@@ -84,7 +85,7 @@ async def open_group(
     with ``zarr_format=2``). ``use_consolidated=False`` leaves them aside, which may be out of date where something other than azarr has
     changed the hierarchy; ``use_consolidated=True`` raises ``MetadataError`` where there are none.
     """
-    target, where, format_ = place(store, path, storage_options, zarr_format)
+    target, where, format_ = await place(store, path, storage_options, zarr_format)
     found = await open_node(target, where, engine, format_, kind="group", use_consolidated=use_consolidated)
     return expect_group(found)
 
@@ -135,7 +136,8 @@ async def create_array(
         StoreError: The store failed, or is read-only.
 
     """
-    target, where, format_ = place(store, path, storage_options, options.get("zarr_format"))
+    await ready(creation)
+    target, where, format_ = await place(store, path, storage_options, options.get("zarr_format"))
     given = {"shape": shape, "dtype": dtype, **options, **({} if format_ is None else {"zarr_format": format_})}
     metadata = creation.array_metadata(given, like=None if like is None else like.metadata, remote=is_remote(target))
     used = engine or default_engine()
@@ -157,7 +159,7 @@ async def create_group(
 
     Raises ``NodeExistsError`` where a node is there already and ``overwrite`` is false.
     """
-    target, where, format_ = place(store, path, storage_options, zarr_format)
+    target, where, format_ = await place(store, path, storage_options, zarr_format)
     metadata = new_group(3 if format_ is None else format_, attributes)
     used = engine or default_engine()
     await documents.create(used.observed(target, where), where, metadata, used.limits, overwrite=overwrite)
@@ -199,7 +201,8 @@ async def create_hierarchy(
         StoreError: The store failed, or is read-only. What has been written are whole nodes.
 
     """
-    target, top, format_ = place(store, path, storage_options, zarr_format)
+    target, top, format_ = await place(store, path, storage_options, zarr_format)
+    await ready(creation, many_nodes)
     metadata = {
         normalize(name): described(each, 3 if format_ is None else format_, remote=is_remote(target)) for name, each in nodes.items()
     }

@@ -7,13 +7,14 @@ from typing import Any, Literal
 
 from azarr.errors import MetadataError
 from azarr.paths import child, normalize
-from azarr.stores.urls import Location, StoreLike, locate
+from azarr.stores.urls import Location, StoreLike, locate, prepare
 
 
-def place(
+async def place(
     store: StoreLike, path: str, storage_options: Mapping[str, Any] | None = None, zarr_format: Literal[2, 3] | None = None
 ) -> Location:
     """The store, the path in it and the format, if anybody has said which, of the node at ``path`` in ``store``."""
+    await prepare(store)
     found = locate(store, storage_options)
     if zarr_format is not None and found.zarr_format not in {None, zarr_format}:
         raise MetadataError(f"the URL says zarr{found.zarr_format}, and zarr_format={zarr_format} is asked for: leave one of them out")

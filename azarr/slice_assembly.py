@@ -7,14 +7,16 @@ from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from azarr.chunk_reader import ChunkInfo
 from azarr.selection import Positions
 from azarr.slice_plans import Blocks, Planes
 from azarr.types import Array, Coords, element_nbytes
+
+if TYPE_CHECKING:
+    from azarr.stream_info import ChunkInfo
 
 
 class Share(NamedTuple):
@@ -49,8 +51,7 @@ def planes_in(positions: Positions, low: int, high: int) -> int:
     return bisect_left(positions, high) - bisect_left(positions, low)  # which takes NumPy several times as long
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(NamedTuple):
     """What slices are made to fit: a view of ``shape`` and ``dtype``, along ``axis``. A block weighs ``least`` at least."""
 
     shape: tuple[int, ...]

@@ -12,13 +12,14 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, NamedTuple, Protocol, TypeAlias, TypedDict, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, TypedDict, cast
 
 import numpy as np
 
 from azarr.chunk_lengths import places_of
-from azarr.chunk_reader import ChunkInfo, Failure
+from azarr.chunk_reader import Failure
 from azarr.chunk_sources import ChunkSource, Extent, stored_units
+from azarr.deferred import Deferred
 from azarr.engine import Engine
 from azarr.errors import SelectionError, StreamError, StreamTimeoutError
 from azarr.progress import ProgressOption, progress_of
@@ -32,6 +33,11 @@ from azarr.stream import ChunkStream, Counts, OnError, Stream
 from azarr.streaming import ASKED_FOR, BATCH_NBYTES, FILTERED, TIMEOUT, StreamOptions, check, fingerprint_of, position
 from azarr.types import Array, Coords
 from azarr.window import Window
+
+if TYPE_CHECKING:
+    from azarr.stream_info import ChunkInfo, SliceInfo
+else:  # what streams do without unless they are asked for it
+    SliceInfo = Deferred("azarr.stream_info", "SliceInfo")
 
 INLINE_NBYTES = 64 * 2**10
 """Slices up to this size are put together on the loop, in microseconds; larger ones in a worker."""
@@ -68,24 +74,6 @@ class SliceOptions(TypedDict, total=False):
     start_after: int | str | None
     shard: int | None
     of: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class SliceInfo:
-    """What is known of a streamed slice besides its data.
-
-    ``bounds`` are the part of the array that it lies in, from its first to its last index along each axis of the array; ``shape`` is that
-    of its data. It is from so many ``chunks``: ``encoded_nbytes`` is the size of those that are stored, ``None`` where none is,
-    ``decoded_nbytes`` that of all, whole, and ``seconds`` the time spent on fetching and decoding them. A chunk that several slices cross
-    counts for each of them.
-    """
-
-    bounds: tuple[slice, ...]
-    shape: tuple[int, ...]
-    chunks: int
-    encoded_nbytes: int | None
-    decoded_nbytes: int
-    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +181,7 @@ def stream_slices(
     extent, length = source.extent(selection.forward()), selection.shape[planes.axis]
     backwards = of_array in selection.reversed
     rows = Rows(cast("Plan", extent.chunks).axes[of_array], length, backwards=backwards)
-    fingerprint = fingerprint_of(source, selection, cast("StreamOptions", options), str(planes))
+    fingerprint = partial(fingerprint_of, source, selection, cast("StreamOptions", options), str(planes))
     units = Rows(cast("Plan", extent.units).axes[of_array], length, backwards=backwards)
     planes = planes._replace(starts=rest(share(planes.starts, units, options), options, fingerprint))
     missing, detailed = options.get("include_missing", True), options.get("metadata", False)
@@ -270,7 +258,7 @@ class Sizes(NamedTuple):
         longest = max(longest, enough)
         limit = max(longest, free - longest) * target.plane_nbytes
         concurrency = options.get("concurrency") or engine.concurrency
-        return cls(replace(target, least=max(1, limit * across // max(across, concurrency))), longest, enough, limit)
+        return cls(target._replace(least=max(1, limit * across // max(across, concurrency))), longest, enough, limit)
 
 
 class StoredPlanes:
@@ -297,8 +285,7 @@ class StoredPlanes:
         return not self._rows.isdisjoint(units.tolist())
 
 
-@dataclass(frozen=True, slots=True)
-class Reader:
+class Reader(NamedTuple):
     """Reads blocks, within ``seconds`` each; chunk by chunk, with what is known of the chunks, where there is an ``engine``."""
 
     select: Select
@@ -386,7 +373,7 @@ def share(starts: range, units: Rows, options: SliceOptions) -> range:
     return starts[bisect_left(starts, units.bounds(first)[0]) : bisect_left(starts, units.bounds(last - 1)[1])]
 
 
-def rest(starts: range, options: SliceOptions, fingerprint: str) -> range:
+def rest(starts: range, options: SliceOptions, fingerprint: Callable[[], str]) -> range:
     """The slices that come after the one that ``start_after`` names."""
     after = options.get("start_after")
     if after is None:

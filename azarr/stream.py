@@ -8,45 +8,29 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any, Generic, Literal, Protocol, Self, TypeAlias, TypeVar
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, Self, TypeAlias, TypeVar
 
 from azarr import telemetry
 from azarr.chunk_reader import Chunk, Failure, Outcome
 from azarr.chunk_sources import Batch
+from azarr.deferred import Deferred, DeferredModule
 from azarr.errors import StreamError
-from azarr.handover import Producer, Queue, Sender, hand_over
 from azarr.observing import Observer, StreamSpan
-from azarr.progress import Progress
 from azarr.runners import LOOP_SHARE
 from azarr.types import Coords
 from azarr.window import Window
 
+if TYPE_CHECKING:
+    from azarr import handover
+    from azarr.progress import Progress
+    from azarr.stream_info import StreamStats
+else:  # what streams do without that are only iterated over
+    handover = DeferredModule("azarr.handover")
+    StreamStats = Deferred("azarr.stream_info", "StreamStats")
+
 OnError: TypeAlias = Literal["raise", "skip"] | Callable[[Coords, Exception], object]
 """What becomes of a chunk that fails: the stream fails, it goes on without it, or a function, which may be ``async``, is told."""
-
-
-@dataclass(frozen=True, slots=True)
-class StreamStats:
-    """How far a stream is.
-
-    ``done`` chunks have been handed out, of ``total`` that it has to give as far as is known: chunks that turn out to be filtered out,
-    not stored and not wanted, or failed do not count any more. ``filtered``, ``missing`` and ``failed`` are those; ``in_flight`` are being
-    fetched or decoded, ``buffered`` are ready with ``buffered_nbytes`` bytes of data, ``nbytes`` have been handed out, in ``seconds`` since
-    the first chunk was asked for. ``retries`` requests have been made again, where the store counts them.
-    """
-
-    done: int
-    total: int
-    filtered: int
-    missing: int
-    failed: int
-    in_flight: int
-    buffered: int
-    buffered_nbytes: int
-    nbytes: int
-    seconds: float
-    retries: int = 0
 
 
 class Item(Protocol):
@@ -84,15 +68,14 @@ class Stream(AsyncIterator[ItemT], Generic[ItemT, WindowT]):
         total: int,
         *,
         counts: Counts,
-        fingerprint: str,
+        fingerprint: Callable[[], str],
         ordered: bool = True,
         on_error: OnError = "raise",
         progress: Progress | None = None,
         prepare: Callable[[], Awaitable[None]] | None = None,
         observer: Observer | None = None,
     ) -> None:
-        self.fingerprint = fingerprint
-        """The same for streams of the same items of the same array, whatever the store; in hexadecimal digits."""
+        self._fingerprint = fingerprint
         self._window, self._total, self._counts, self._ordered = window, total, counts, ordered
         self._on_error, self._progress, self._prepare = on_error, progress, prepare
         self._told = None if observer is None else StreamSpan(observer)
@@ -228,6 +211,11 @@ class Stream(AsyncIterator[ItemT], Generic[ItemT, WindowT]):
             retries=counts.retries,
         )
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """The same for streams of the same items of the same array, whatever the store; in hexadecimal digits."""
+        return self._fingerprint()
+
     @property
     def token(self) -> str:
         """Where to go on: another stream of the same chunks that gets this as ``start_after`` begins behind the chunk handed out last.
@@ -238,11 +226,11 @@ class Stream(AsyncIterator[ItemT], Generic[ItemT, WindowT]):
             raise StreamError("a stream has a token from its first chunk on, and only with ordered=True")
         return f"{self.fingerprint}:{','.join(map(str, self._last))}"
 
-    def producer(self) -> Producer[ItemT]:
+    def producer(self) -> handover.Producer[ItemT]:
         """To take items as they are needed, several at a time or by several tasks: ``async with stream.producer() as producer``."""
-        return Producer(self)
+        return handover.Producer(self)
 
-    async def into(self, receiver: Sender[ItemT] | Queue[ItemT]) -> int:
+    async def into(self, receiver: handover.Sender[ItemT] | handover.Queue[ItemT]) -> int:
         """Hand all items over to ``receiver`` as fast as it takes them, close the stream, and answer how many it took.
 
         ``receiver`` is an ``asyncio.Queue``, or another whose ``put`` is awaited: after the last item it gets ``None``. Or it is the
@@ -252,7 +240,7 @@ class Stream(AsyncIterator[ItemT], Generic[ItemT, WindowT]):
         Where nobody receives any more, that ends the stream, and is no error: a queue was shut down, the receiving side was closed. All
         other errors come out here, and a queue then gets no ``None``.
         """
-        return await hand_over(self, receiver)
+        return await handover.hand_over(self, receiver)
 
     async def __aenter__(self) -> Self:
         return self
@@ -317,16 +305,13 @@ class ChunkStream(Stream[Chunk, Window[Batch, list[Outcome]]]):
         self._ready.clear()
 
 
-@dataclass(slots=True)
 class Counts:
     """What has become of the chunks of a stream so far."""
 
-    done: int = 0
-    filtered: int = 0
-    missing: int = 0
-    failed: int = 0
-    nbytes: int = 0
-    retries: int = 0
+    __slots__ = ("done", "failed", "filtered", "missing", "nbytes", "retries")
+
+    def __init__(self) -> None:
+        self.done = self.filtered = self.missing = self.failed = self.nbytes = self.retries = 0
 
     def counting(self, work: Callable[[WorkT], Awaitable[OutcomeT]]) -> Callable[[WorkT], Coroutine[Any, Any, OutcomeT]]:
         """``work``, for tasks of its own; the requests that it makes again are counted here."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import inspect
 import math
 import operator
@@ -11,11 +10,11 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from itertools import chain
-from typing import Any, TypeAlias, TypedDict, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, cast
 
-from azarr.cached_reading import fetcher
 from azarr.chunk_reader import Chunk, ChunkReader, Failure, Outcome, is_plain
 from azarr.chunk_sources import Batch, ChunkSource, Extent, stored_units
+from azarr.deferred import Deferred, DeferredModule
 from azarr.engine import Engine
 from azarr.errors import SelectionError, StreamError
 from azarr.progress import ProgressOption, progress_of
@@ -26,6 +25,14 @@ from azarr.stores.base import ListableStore
 from azarr.stream import ChunkStream, Counts, OnError
 from azarr.types import Coords
 from azarr.window import Window
+
+if TYPE_CHECKING:
+    import hashlib
+
+    from azarr.cached_reading import fetcher
+else:  # what streams do without unless they are asked for it
+    hashlib = DeferredModule("hashlib")
+    fetcher = Deferred("azarr.cached_reading", "fetcher")
 
 BATCH_NBYTES = 256 * 2**10
 """Decoded bytes that are worth a job of their own; smaller chunks share one."""
@@ -72,7 +79,7 @@ def stream_chunks(
     cached = None if engine.cache is None else engine.cache.chunks_of(source)
     source, ordered = source.operation(engine.telemetry, engine.place), options.get("ordered", True)
     whole = source.extent(selection.forward())
-    fingerprint = fingerprint_of(source, selection, options)
+    fingerprint = partial(fingerprint_of, source, selection, options)
     extents = portion(source, whole, options.get("shard"), options.get("of"))
     if (start_after := options.get("start_after")) is not None:
         extents = rest(extents, position(start_after, fingerprint))
@@ -196,12 +203,12 @@ def portion(source: ChunkSource, whole: Extent, shard: int | None, of: int | Non
     return [Extent(whole.chunks.inside(units, source.chunks_per_unit), units) for units in whole.units.part(first, last)]
 
 
-def position(start_after: Coords | str, fingerprint: str) -> Coords:
+def position(start_after: Coords | str, fingerprint: Callable[[], str]) -> Coords:
     """The coordinates that ``start_after`` names; a token must be of a stream with the same fingerprint."""
     if not isinstance(start_after, str):
         return tuple(map(operator.index, start_after))
     stream, _, coords = start_after.partition(":")
-    if stream != fingerprint:
+    if stream != fingerprint():
         raise StreamError("this token is that of a stream of other chunks: of another array, view or share; start from the beginning")
     try:
         return tuple(map(int, coords.split(","))) if coords else ()

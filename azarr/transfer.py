@@ -55,7 +55,7 @@ async def copy(
         StoreError: A store failed, or is read-only.
 
     """
-    target, where, format_ = place(store, path, storage_options, options.get("zarr_format"))
+    target, where, format_ = await place(store, path, storage_options, options.get("zarr_format"))
     if format_ is not None:
         options["zarr_format"] = format_
     return await copy_to(source, target, where, overwrite=overwrite, progress=progress, **options)
@@ -76,7 +76,7 @@ async def save(
     A mapping's names may be paths, and its values mappings again. ``options`` are those of ``create_array``, for each array. The
     nodes come to exist when all data are there. Raises as ``copy`` does.
     """
-    found, where, format_ = place(store, path, storage_options, options.get("zarr_format"))
+    found, where, format_ = await place(store, path, storage_options, options.get("zarr_format"))
     target, engine_ = expect_store(found), engine or default_engine()
     values, options = named(data), {**options, "zarr_format": 3 if format_ is None else format_}
     metadata = {name: new_metadata(value, options, remote=is_remote(target)) for name, value in values.items()}

@@ -159,10 +159,12 @@ CODECS = [
 MODULES = [azarr, azarr.blocking, azarr.codecs, azarr.telemetry, azarr.testing, azarr.testing.faults]
 
 SELDOM = {
+    "aiohttp",
     "azarr.appending",
     "azarr.array_locks",
     "azarr.blocking",
     "azarr.cache_contents",
+    "azarr.cached_chunk",
     "azarr.cached_reading",
     "azarr.catalog",
     "azarr.checkpoint",
@@ -217,13 +219,13 @@ SELDOM = {
     "azarr.stores.sqlite",
     "azarr.stores.zip_store",
     "azarr.stream",
+    "azarr.stream_info",
     "azarr.streaming",
     "azarr.transfer",
     "azarr.turns",
     "azarr.unit_writer",
     "azarr.worker_process",
     "azarr.writing",
-    "aiohttp",
     "bz2",
     "email",
     "fractions",
@@ -331,6 +333,66 @@ async def test_importing_and_opening_import_nothing_that_is_seldom_needed(tmp_pa
     loaded = set(done.stdout.split())
     assert {"azarr.array", "azarr.codecs.zstd", "azarr.stores.local"} <= loaded
     assert loaded & SELDOM == set()
+
+
+STREAMING = """
+import asyncio, numpy, sys
+import azarr
+before = set()
+async def main():
+    array = await azarr.open_array(sys.argv[1])
+    before.update(sys.modules)
+    async with array.stream_chunks() as chunks:
+        async for _ in chunks:
+            pass
+asyncio.run(main())
+print(*(set(sys.modules) - before))
+"""
+
+
+async def test_streaming_imports_nothing_that_only_some_streams_need(tmp_path):
+    array = await azarr.create_array(tmp_path / "a", shape=(4, 4), chunks=(2, 2), dtype="f4")
+    await array.write(1)
+    done = subprocess.run([sys.executable, "-c", STREAMING, tmp_path / "a"], check=True, capture_output=True, text=True)
+    loaded = set(done.stdout.split())
+    assert {"azarr.stream", "azarr.chunk_reader"} <= loaded
+    assert loaded & SELDOM <= {"azarr.stream", "azarr.streaming", "azarr.chunk_reader", "azarr.cached_chunk", "azarr.progress"}
+
+
+ON_THE_LOOP = """
+import asyncio, numpy, sys, threading
+import azarr
+loop, imported = threading.current_thread(), set()
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if threading.current_thread() is loop:
+            imported.add(name)
+async def main():
+    array = await azarr.create_array(sys.argv[1], shape=(4, 4), chunks=(2, 2), dtype="f4")
+    await array.write(1)
+    await array.append([[2, 2, 2, 2]])
+    await array.resize((4, 4))
+    await array.refresh()
+    await array.write_stream(iter([((slice(0, 2), slice(0, 4)), numpy.ones((2, 4), "f4"))]))
+    await azarr.create_hierarchy(sys.argv[1] + "s", {"b": {"shape": 1, "dtype": "f4"}})
+    for scheme in ("http", "s3", "sqlite"):
+        try:
+            await azarr.open_array(f"{scheme}://place/a", storage_options={"nothing": 1})
+        except TypeError:
+            pass
+sys.meta_path.insert(0, Finder())
+asyncio.run(main())
+print(*imported)
+"""
+
+
+def test_what_takes_long_to_import_does_not_keep_the_loop_from_others(tmp_path):
+    """Whoever awaits something that needs more of azarr, or the library of a service, has that imported in a thread."""
+    done = subprocess.run([sys.executable, "-c", ON_THE_LOOP, tmp_path / "a"], check=True, capture_output=True, text=True)
+    slow = {"azarr.creation", "azarr.ingest", "azarr.appending", "azarr.resizing", "azarr.nodes", "azarr.writing", "azarr.catalog"}
+    assert (
+        set(done.stdout.split()) & {*slow, "azarr.stores.http", "azarr.stores.s3", "azarr.stores.sqlite", "aiohttp", "aiobotocore"} == set()
+    )
 
 
 def test_what_is_seldom_needed_exists():

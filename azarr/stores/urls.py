@@ -6,6 +6,7 @@ node of format 3 at ``inside`` in the archive ``data.zip``.
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import os
 import re
@@ -64,6 +65,20 @@ def open_store(location: StoreLike, **options: Any) -> ReadableStore:
     """
     store, path, _ = locate(location, options)
     return cast("ReadableStore", PrefixStore(store, f"{path}/")) if path else store
+
+
+async def prepare(location: StoreLike) -> None:
+    """Have a thread import what the store at a URL needs, which takes up to a second; ``locate`` says what is wrong with it."""
+    if not isinstance(location, str) or not (scheme := scheme_of(location)):
+        return
+    entry = STORES.find(scheme) if scheme in STORES.names else None
+    if entry is None or (isinstance(entry.held, Deferred) and not entry.held.is_imported):
+        await asyncio.to_thread(_import, scheme)
+
+
+def _import(scheme: str) -> None:
+    with suppress(Exception):
+        STORES.get(scheme)
 
 
 def locate(location: StoreLike, options: Mapping[str, Any] | None = None) -> Location:
