@@ -158,8 +158,7 @@ def lone_run(selection: AnySelection, chunks: tuple[int | ChunkLengths, ...], sh
     return Run(len(sides) - 1, 1, tuple(coords), tuple(outs), whole, (sides[-1],), tuple(sides))
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     """The chunks that a selection meets in a grid."""
 
     axes: tuple[AnyAxisPlan, ...]

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Generic, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Generic, NamedTuple, Self, TypeVar, cast
 
 from azarr.deferred import Deferred
 from azarr.errors import RegistrationError
@@ -28,8 +27,7 @@ OWN = "azarr"
 """The source of what azarr has itself."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Entry(Generic[T]):
+class Entry(NamedTuple, Generic[T]):
     """What ``names`` stand for, of which the first is the usual one, and where it comes from."""
 
     names: tuple[str, ...]
@@ -94,7 +92,7 @@ class Registry(Generic[T]):
         names: dict[Entry[T], list[str]] = {}
         for name, entry in self._by_name.items():
             names.setdefault(entry, []).append(name)
-        return tuple(replace(entry, names=tuple(own)) for entry, own in names.items())
+        return tuple(entry._replace(names=tuple(own)) for entry, own in names.items())
 
     @property
     def waiting(self) -> tuple[EntryPoint, ...]:

@@ -55,8 +55,7 @@ class Suffix:
             raise ValueError(f"a suffix needs nbytes >= 0, not {self.nbytes}")
 
 
-@dataclass(frozen=True, slots=True)
-class Listing:
+class Listing(NamedTuple):
     """One level of a store: the ``keys`` directly below a prefix, and the ``prefixes`` (each ending in ``/``)."""
 
     keys: tuple[str, ...]
