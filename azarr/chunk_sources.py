@@ -65,7 +65,23 @@ class Piece(NamedTuple):
     values: Array
 
 
-class ChunkSource(Protocol):
+class Fetcher(Protocol):
+    """What gets encoded chunks in a worker, by calls that block."""
+
+    def fetch_blocking(self, run: AnyRun) -> Iterator[tuple[int, Buffer | None]]:
+        """The encoded chunks of ``run`` with their numbers in it; each is valid until the next is asked for."""
+
+    def copy_blocking(self, run: AnyRun, memory: memoryview) -> list[int]:
+        """Copy chunks that nothing compresses side by side into ``memory``, and answer which of them are not stored."""
+
+    def fetch_joined(self, run: AnyRun) -> tuple[memoryview, list[int | None]] | None:
+        """The encoded chunks of ``run`` one behind the other, and their sizes, ``None`` where one is not stored.
+
+        ``None`` where they are not to be had like that. A chunk that does not decode may be whole all the same, if it is fetched alone.
+        """
+
+
+class ChunkSource(Fetcher, Protocol):
     """Where the chunks of one array are."""
 
     store: Any
@@ -112,17 +128,8 @@ class ChunkSource(Protocol):
     def region(self, coords: Coords) -> tuple[slice, ...]:
         """The part of the array that the chunk at ``coords`` holds, cut at the array's edge."""
 
-    def fetch_blocking(self, run: AnyRun) -> Iterator[tuple[int, Buffer | None]]:
-        """The encoded chunks of ``run`` with their numbers in it; each is valid until the next is asked for."""
-
-    def copy_blocking(self, run: AnyRun, memory: memoryview) -> list[int]:
-        """Copy chunks that nothing compresses side by side into ``memory``, and answer which of them are not stored."""
-
-    def fetch_joined(self, run: AnyRun) -> tuple[memoryview, list[int | None]] | None:
-        """The encoded chunks of ``run`` one behind the other, and their sizes, ``None`` where one is not stored.
-
-        ``None`` where they are not to be had like that. A chunk that does not decode may be whole all the same, if it is fetched alone.
-        """
+    def gathered(self, batch: Batch) -> Fetcher:
+        """What gets the runs of ``batch``, in few calls of the store; for workers, good until they ask for another batch."""
 
     def fetch_at_hand(self, coords: Coords, limit: int, reserve: Reserve = ...) -> Buffer | None:
         """The encoded chunk at ``coords``; ``OSError`` where it might take time to get, or is longer than ``limit`` bytes.
@@ -306,6 +313,10 @@ class PlainChunks:
                 error.coords = coords
                 raise error
         return missing
+
+    def gathered(self, batch: Batch) -> Fetcher:
+        del batch
+        return self
 
     def fetch_joined(self, run: AnyRun) -> tuple[memoryview, list[int | None]] | None:
         if (names := self._folder_and_names(run)) is None:

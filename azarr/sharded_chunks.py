@@ -13,15 +13,14 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from itertools import pairwise
-from typing import Any, TypeAlias, cast
+from functools import partial
+from typing import Any, cast
 
 from azarr.chunk_grids import RegularGrid
 from azarr.chunk_keys import ChunkKeyEncoding
 from azarr.chunk_lengths import ChunkLengths
-from azarr.chunk_sources import Batch, Extent, Piece, Place, about, encoded_or_none, joined_nbytes, patched, placed, run_length
+from azarr.chunk_sources import Batch, Extent, Fetcher, Piece, Place, about, encoded_or_none, joined_nbytes, patched, placed, run_length
 from azarr.codecs import scratch
-from azarr.codecs.base import wrong_size
 from azarr.codecs.fields import FieldPipeline
 from azarr.codecs.pipeline import CodecPipeline
 from azarr.codecs.sharding import ShardIndex, ShardLayout
@@ -29,6 +28,7 @@ from azarr.errors import CodecError, TransientStoreError
 from azarr.observing import Observer, observed_copy
 from azarr.projections import AnyRun, Projection, Run, lone_run, plan_of
 from azarr.selection import AnySelection
+from azarr.shard_parts import Gathered, Placed, Ranges, copied, cut, reserve_part
 from azarr.stores.base import BlockingStore, ReadableStore, Reserve, Stamped, stamped
 from azarr.stores.memory import Same
 from azarr.stores.merging import merge, span_of
@@ -37,9 +37,6 @@ from azarr.types import Array, Buffer, ByteRange, Coords, Span
 
 INDEXES_NBYTES = 16 * 2**20
 """What one operation keeps of shard indexes, and what an array remembers of them afterwards."""
-
-Ranges: TypeAlias = list[tuple[int, Span]]
-"""Where chunks are in a shard, by their numbers among those that are wanted."""
 
 NEAR = 64 * 2**10
 """Bytes between two chunks that a store whose calls block reads along with them sooner than it answers another call."""
@@ -260,37 +257,34 @@ class ShardedChunks:
         return TransientStoreError(f"{key!r} was replaced each time while it was read, {ATTEMPTS} times: let its writers pause", key=key)
 
     def copy_blocking(self, run: AnyRun, memory: memoryview) -> list[int]:
-        nbytes, missing = self.pipeline.spec.nbytes, []
-        for number, data in self.fetch_blocking(run):
-            if data is None:
-                missing.append(number)
-            elif len(data) != nbytes:
-                error = wrong_size("bytes", len(data), nbytes)
-                error.coords = run.chunk_coords()[number]
-                raise error
-            else:
-                memory[number * nbytes : (number + 1) * nbytes] = data
-        return missing
+        return copied(self.fetch_blocking(run), run, self.pipeline.spec.nbytes, memory)
 
     def fetch_joined(self, run: AnyRun) -> tuple[memoryview, list[int | None]] | None:
-        if run.length == 1:
-            return None
-        coords = run.chunk_coords()
-        unit, wanted = self._unit(coords[0]), range(run.length)
+        del run
+        return None
+
+    def gathered(self, batch: Batch) -> Fetcher:
+        if len(batch) == 1 and batch[0].length == 1:
+            return self
+        coords = [each for run in batch for each in run.chunk_coords()]
+        unit = self._unit(coords[0])
+        store, key, wanted = cast("BlockingStore", self.store), self.key(unit), range(len(coords))
         located, ranges = self._known(unit, coords, wanted) or self._index_blocking(unit, coords, wanted)
-        if not ranges or any(one.stop != other.start for (_, one), (_, other) in pairwise(ranges)):
-            return None
-        begin, end = ranges[0][1].start, ranges[-1][1].stop
-        if end - begin > joined_nbytes(self.pipeline, run.length):
-            return None
-        where = ByteRange(begin, end)
-        found = cast("BlockingStore", self.store).get_stamped_blocking(self.key(unit), where, scratch.encoded.reserve)
-        if not self._fits(unit, located, found):
-            return None
-        sizes: list[int | None] = [None] * run.length
-        for number, each in ranges:
-            sizes[number] = each.stop - each.start
-        return memoryview(cast("Buffer", found.value)), sizes
+        groups = list(merge(ranges, NEAR))
+        spans = [Span(group[0][1].start, max(where.stop for _, where in group)) for group in groups]
+        total, filled = sum(where.stop - where.start for where in spans), 0
+        if total > joined_nbytes(self.pipeline, len(coords)):
+            return self
+        chunks: dict[Coords, Placed] = {}
+        for group, where in zip(groups, spans, strict=True):
+            found = store.get_stamped_blocking(key, ByteRange(*where), partial(reserve_part, total, filled))
+            if not self._fits(unit, located, found):
+                return self  # which reads until nobody comes between
+            data, begin = memoryview(cast("Buffer", found.value)), where.start
+            for number, each in group:
+                chunks[coords[number]] = Placed(data, each.start - begin, each.stop - begin)
+            filled += where.stop - begin
+        return Gathered(chunks, self.pipeline.spec.nbytes)
 
     def fetch_at_hand(self, coords: Coords, limit: int, reserve: Reserve = scratch.encoded.reserve) -> Buffer | None:
         del reserve
@@ -352,17 +346,3 @@ class ShardedChunks:
             # an uncompressed chunk shares memory with what will be overwritten or belongs to the caller
             parts[number] = encoded if encoded is None or self.pipeline.compressed else bytes(encoded)
         return None if all(part is None for part in parts) else layout.join(parts)
-
-
-def cut(data: Buffer | None, merged: Ranges, start: int, coords: Sequence[Coords]) -> Iterator[tuple[int, Buffer]]:
-    """The chunks that ``data``, the bytes of a shard from ``start`` on, holds."""
-    view = memoryview(data if data is not None else b"")
-    for number, where in merged:
-        stop = where.stop - start
-        if stop > len(view):
-            raise CodecError(
-                "the shard ends before the place where its index puts this chunk; the shard was cut off or replaced meanwhile",
-                codec="sharding_indexed",
-                coords=coords[number],
-            )
-        yield number, view[where.start - start : stop]

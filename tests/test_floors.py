@@ -56,6 +56,7 @@ FLOORS = {
     "azarr.observing": 3,
     "azarr.chunk_sources": 3,
     "azarr.sharded_chunks": 3,
+    "azarr.shard_parts": 3,
     "azarr.cache_contents": 3,
     "azarr.cached_chunk": 3,
     "azarr.cached_reading": 3,

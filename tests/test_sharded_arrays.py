@@ -22,6 +22,7 @@ from azarr.codecs import (
     Zstd,
 )
 from azarr.data_types import parse_data_type
+from azarr.sharded_chunks import NEAR
 from azarr.stores.latency import LatencyStore
 from azarr.stores.memory import MemoryStore
 from azarr.types import ByteRange
@@ -160,10 +161,26 @@ def laid_out(order, *, damage=None, gap=0):
     return shard_of
 
 
-async def test_a_row_of_chunks_is_one_request():
+async def test_chunks_of_one_shard_are_one_request():
     array, store = await rows()
     np.testing.assert_array_equal(await array.read(), ROWS)
-    assert len([part for part in store.parts if isinstance(part, ByteRange)]) == 4
+    assert len([part for part in store.parts if isinstance(part, ByteRange)]) == 1
+
+
+@pytest.mark.parametrize("compressors", [None, "auto"], ids=["raw", "zstd"])
+async def test_chunks_that_lie_far_apart_are_requests_of_their_own(compressors, tmp_path):
+    """In memory that is shared by the parts of a shard, from a store that reads into it."""
+    array, store = await rows(laid_out([5, *range(5), *range(6, 16)], gap=NEAR + 1))
+    np.testing.assert_array_equal(await array.read(), ROWS)
+    assert len([part for part in store.parts if isinstance(part, ByteRange)]) == 16
+    folder = azarr.LocalStore(tmp_path, durability="none")
+    options = {"chunks": (1, 4), "shards": (4, 16), "compressors": compressors, "fill_value": -1}
+    stored = await azarr.create_array(folder, "a", shape=(4, 16), dtype="i4", **options)
+    await stored.write(ROWS)
+    parts = stored.metadata.codecs[0].layout(stored.metadata.chunk_spec).split(folder.get_blocking("a/c/0/0"))
+    folder.set_blocking("a/c/0/0", laid_out([5, *range(5), *range(6, 16)], gap=NEAR + 1)(parts))
+    np.testing.assert_array_equal(await stored.read(), ROWS)
+    np.testing.assert_array_equal(await stored[1:3, 5:].read(), ROWS[1:3, 5:])
 
 
 @pytest.mark.parametrize("missing", [{0}, {5}, {3, 4}, {0, 1, 2, 3}, {4, 5, 7, 13}, set(range(16)) - {6}])
@@ -190,7 +207,7 @@ async def test_a_damaged_chunk_of_a_row_is_named(damage):
     assert failure.value.coords == (damage // 4, damage % 4)
 
 
-async def test_a_row_that_claims_to_be_long_is_not_read_at_once():
+async def test_chunks_that_claim_to_be_long_are_not_read_at_once():
     def shard_of(parts):
         entries = np.full((16, 2), 2**64 - 1, "<u8")
         entries[0], entries[1] = (0, 10 * 2**20), (10 * 2**20, 10 * 2**20)
