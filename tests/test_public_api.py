@@ -230,6 +230,7 @@ SELDOM = {
     "email",
     "fractions",
     "hashlib",
+    "httptools",
     "importlib.metadata",
     "ipaddress",
     "lz4",

@@ -18,6 +18,7 @@ from azarr.stores.azure_credentials import Account, Asked, find_account, find_si
 from azarr.stores.base import Request
 from azarr.stores.http_exchange import (
     Response,
+    Wanted,
     ask,
     body_of,
     drain,
@@ -174,7 +175,7 @@ class AzureStore(NetworkStore[AzureClient]):
         headers = {**range_headers(request), **({} if tag is None else {"If-Match": str(tag.name)})}
         async with await self._asked(client, "GET", key, "GET", headers=headers) as response:
             if response.status in {200, 206}:
-                body = await body_of(response, request, attempt)
+                body = await body_of(response, Wanted(request, attempt))
                 return None if _is_folder(response) else Fetched(body, _tag(response))
             if response.status != 416:
                 await self._expect_missing(response, key, "GET")

@@ -19,6 +19,7 @@ from azarr.stores.bearer_tokens import AccessToken
 from azarr.stores.gcs_credentials import Who, find_credentials
 from azarr.stores.http_exchange import (
     Response,
+    Wanted,
     ask,
     body_of,
     drain,
@@ -158,7 +159,7 @@ class GCSStore(NetworkStore[GCSClient]):
                 await self._expect_bucket(response)
                 return None
             if response.status in {200, 206}:
-                body = await body_of(response, request, attempt)
+                body = await body_of(response, Wanted(request, attempt))
                 if request is None:
                     _expect_sum(response, body)
                 return Fetched(body, Tag(response.headers.get("x-goog-generation")))

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import uuid
 from collections.abc import Mapping
-from contextlib import AbstractAsyncContextManager
-from typing import Any, Final, Unpack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from typing import Any, Final, Self, Unpack
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from yarl import URL
 
 from azarr.errors import StoreError, TransientStoreError
 from azarr.stores.base import Request, Stamped
+from azarr.stores.http_answers import VALUES, Answer
+from azarr.stores.http_connections import Connections, verified
 from azarr.stores.http_exchange import (
     Response,
     Session,
+    Wanted,
     ask,
     body_of,
     drain,
@@ -39,7 +43,35 @@ OWN_HEADERS: Final = frozenset({"range", "accept-encoding", "host"})
 """What a user cannot set, as it says which part of which value is wanted."""
 
 
-class HTTPStore(NetworkReader[Session]):
+class Client:
+    """What asks a web server on one event loop: aiohttp, and connections to ``origin`` for values where no proxy may stand between."""
+
+    def __init__(self, origin: URL, headers: Mapping[str, str], concurrency: int, *, trust_env: bool) -> None:
+        self._origin, self._headers, self._concurrency, self._trust_env = origin, headers, concurrency, trust_env
+        self._opened = AsyncExitStack()
+        self._connections: Connections | None = None
+        self.session: Session
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            self.session = await stack.enter_async_context(open_session(self._concurrency, trust_env=self._trust_env))
+            if not self._trust_env:
+                tls = await asyncio.to_thread(verified) if self._origin.scheme == "https" else None
+                self._connections = await stack.enter_async_context(Connections(self._origin, self._headers, tls))
+            self._opened = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self._opened.aclose()
+
+    async def get(self, target: str, wanted: Wanted) -> Answer | None:
+        """The answer to a GET; ``None`` where aiohttp has to be asked."""
+        if self._connections is None:
+            return None
+        return await self._connections.get(target, range_headers(wanted.request), wanted)
+
+
+class HTTPStore(NetworkReader[Client]):
     """Values at ``url/key`` of a web server, to be read only; it cannot list, so members of groups are known from consolidated metadata.
 
     Args:
@@ -79,7 +111,8 @@ class HTTPStore(NetworkReader[Session]):
         if auth is None and parts.username is not None:
             auth = unquote(parts.username), unquote(parts.password or "")
         host = parts.netloc.rpartition("@")[2]
-        self._base = str(URL(urlunsplit((parts.scheme, host, parts.path.rstrip("/") + "/", "", ""))))
+        self._url = URL(urlunsplit((parts.scheme, host, parts.path.rstrip("/") + "/", "", "")))
+        self._base = str(self._url)
         self._query = f"?{parts.query}" if parts.query else ""
         self._headers = {**(headers or {}), **({} if auth is None else {"Authorization": _basic(*auth)})}
         self._missing = frozenset({404, 410, 403} if missing_on_403 else {404, 410})
@@ -94,28 +127,39 @@ class HTTPStore(NetworkReader[Session]):
         secret = repr((self._query, sorted(self._headers.items())))
         return "http", self._base, hashlib.sha256(secret.encode()).hexdigest()
 
-    def _connect(self) -> AbstractAsyncContextManager[Session]:
-        return open_session(self.traffic.concurrency, trust_env=self._trust_env)
+    def _connect(self) -> AbstractAsyncContextManager[Client]:
+        headers = {"Host": self._url.host_port_subcomponent or "", **self._headers}
+        return Client(self._url.origin(), headers, self.traffic.concurrency, trust_env=self._trust_env)
 
     async def get_stamped(self, key: str, byte_range: Request = None) -> Stamped:
         value, version = await self.get_versioned(key, byte_range)
         # a weak ETag ('W/"…"') may be that of other bytes, too
         return Stamped(value, version.name if isinstance(version, Tag) and str(version.name).startswith('"') else None)
 
-    async def _get(self, client: Session, key: str, request: Request, attempt: Attempt, *, tagged: bool) -> Fetched | None:
+    async def _get(self, client: Client, key: str, request: Request, attempt: Attempt, *, tagged: bool) -> Fetched | None:
         if is_nothing(request):
             found = await self._find(client, key)
             return None if found is None else Fetched(b"", found.tag)
-        response = await self._asked(client, "GET", key, range_headers(request))
+        wanted, moved = Wanted(request, attempt), None
+        answer = await client.get(f"{self._url.raw_path}{quote(key)}{self._query}", wanted)
+        if answer is not None:
+            if answer.status in VALUES:
+                return Fetched(answer.body, _tag(answer.headers) if tagged else None)
+            if answer.status == 416:
+                return await self._beyond(client, key, request, attempt, tagged=tagged)
+            moved = self._next("GET", self._url_of(key), key, answer.status, answer.headers)
+            if moved is None:
+                return None
+        response = await self._asked(client, "GET", key, range_headers(request), moved)
         if response is None:
             return None
         async with response:
             if response.status != 416:
-                return Fetched(await body_of(response, request, attempt), _tag(response) if tagged else None)
+                return Fetched(await body_of(response, wanted), _tag(response.headers) if tagged else None)
             await drain(response)
         return await self._beyond(client, key, request, attempt, tagged=tagged)
 
-    async def _beyond(self, client: Session, key: str, request: Request, attempt: Attempt, *, tagged: bool) -> Fetched | None:
+    async def _beyond(self, client: Client, key: str, request: Request, attempt: Attempt, *, tagged: bool) -> Fetched | None:
         """What a range is of which the server says that it lies beyond the end: nothing, if that is true."""
         found = await self._find(client, key)
         if found is None:
@@ -126,20 +170,20 @@ class HTTPStore(NetworkReader[Session]):
             raise TransientStoreError(f"the server denies bytes that {key!r} in {self!r} has")
         return Fetched(b"", found.tag)
 
-    async def _find(self, client: Session, key: str) -> Found | None:
+    async def _find(self, client: Client, key: str) -> Found | None:
         response = await self._asked(client, "HEAD", key, {})
         if response is None:
             return None
         async with response:
             if response.status == 200 and response.content_length is not None:
-                return Found(response.content_length, _tag(response))
+                return Found(response.content_length, _tag(response.headers))
         # no HEAD, or one that does not tell the size: a range does
         response = await self._asked(client, "GET", key, range_headers(ByteRange(0, 1)))
         if response is None:
             return None
         async with response:
             size = response.content_length if response.status == 200 else size_behind(response.headers.get("Content-Range"))
-            tag = _tag(response)
+            tag = _tag(response.headers)
             if size is not None:
                 await drain(response)
             elif response.status == 200:
@@ -150,31 +194,43 @@ class HTTPStore(NetworkReader[Session]):
             raise StoreError(f"the server does not tell how large {key!r} in {self!r} is")
         return Found(size, tag)
 
-    async def _asked(self, client: Session, method: str, key: str, headers: Mapping[str, str]) -> Response | None:
-        """The response to a request, after redirects: with status 200, 206 or 416, for HEAD also 405 and 501; ``None`` for absent keys."""
-        url = URL(f"{self._base}{quote(key)}{self._query}", encoded=True)
-        own = self._headers
-        for _ in range(self._redirects + 1):
-            response = await ask(client, method, url, f"{method} of {key!r} in {self!r}", headers={**own, **headers})
+    def _url_of(self, key: str) -> URL:
+        return URL(f"{self._base}{quote(key)}{self._query}", encoded=True)
+
+    async def _asked(self, client: Client, method: str, key: str, headers: Mapping[str, str], moved: URL | None = None) -> Response | None:
+        """The response to a request, after redirects: with status 200, 206 or 416, for HEAD also 405 and 501; ``None`` for absent keys.
+
+        ``moved`` is where the server has redirected to already.
+        """
+        first = self._url_of(key)
+        url, own = moved or first, self._headers if moved is None or _same_server(first, moved) else {}
+        for _ in range(self._redirects + (moved is None)):
+            response = await ask(client.session, method, url, f"{method} of {key!r} in {self!r}", headers={**own, **headers})
             status = response.status
             if status in {200, 206, 416} or (method == "HEAD" and status in {405, 501}):
                 return response
             async with response:
                 await drain(response)
-            if status not in REDIRECTS:
-                if status in self._missing:
-                    return None
-                raise failure_of(status, response.headers, f"{method} of {key!r} in {self!r}")
-            there = self._target(url, response, key)
+            there = self._next(method, url, key, status, response.headers)
+            if there is None:
+                return None
             if not _same_server(url, there):
                 own = {}
             url = there
         raise StoreError(f"{method} of {key!r} in {self!r} was redirected more than {self._redirects} times")
 
-    def _target(self, url: URL, response: Response, key: str) -> URL:
+    def _next(self, method: str, url: URL, key: str, status: int, headers: Mapping[str, str]) -> URL | None:
+        """Where to ask next after an answer from ``url`` that is no success; ``None`` where it says that the key is absent."""
+        if status in self._missing:
+            return None
+        if status not in REDIRECTS:
+            raise failure_of(status, headers, f"{method} of {key!r} in {self!r}")
+        return self._target(url, headers, key)
+
+    def _target(self, url: URL, headers: Mapping[str, str], key: str) -> URL:
         """Where a redirect leads; ``StoreError`` where one should not go."""
         try:
-            place = response.headers["Location"]
+            place = headers["Location"]
             # what is signed must not change
             there = url.join(URL(place, encoded=place.isascii() and " " not in place)).with_fragment(None)
             host = there.host
@@ -194,9 +250,9 @@ def _basic(user: str, password: str) -> str:
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
 
-def _tag(response: Response) -> Tag:
+def _tag(headers: Mapping[str, str]) -> Tag:
     """The state that the server names; one that is like no other where it names none."""
-    return Tag(response.headers.get("ETag") or uuid.uuid4().hex)
+    return Tag(headers.get("ETag") or uuid.uuid4().hex)
 
 
 def _same_server(one: URL, other: URL) -> bool:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, Protocol
 
 from azarr.errors import StoreError, ThrottledError, TransientStoreError
 from azarr.extras import Extra
@@ -72,24 +72,62 @@ def is_nothing(request: Request) -> bool:
     return request.nbytes == 0 if isinstance(request, Suffix) else request is not None and request.start == request.stop
 
 
-async def body_of(response: aiohttp.ClientResponse, request: Request, attempt: Attempt, *, stored_encoded: bool = False) -> Buffer:
-    """What ``request`` asks for, from a response with the status 200 or 206.
+class Headed(Protocol):
+    """What a response says before its body."""
+
+    @property
+    def status(self) -> int: ...
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+    @property
+    def content_length(self) -> int | None: ...
+
+
+class Wanted(NamedTuple):
+    """What an ``attempt`` asks for, and what a response with the status 200 or 206 has to be to be that.
+
+    With ``stored_encoded`` a ``Content-Encoding`` says how the value is stored, and not how it is sent.
+    """
+
+    request: Request
+    attempt: Attempt
+    stored_encoded: bool = False
+
+    def is_ignored(self, response: Headed) -> bool:
+        """Whether the server has ignored the range, and sends the whole value."""
+        return self.request is not None and response.status == 200
+
+    def expect_stored(self, response: Headed) -> None:
+        """Raise ``StoreError`` where the body is not what is stored."""
+        if not self.stored_encoded and response.headers.get("Content-Encoding", "identity") != "identity":
+            raise StoreError("the server sends the value encoded, though it was asked for as it is stored")
+
+    def expect_body(self, response: Headed) -> int | None:
+        """How many bytes the body may have, ``None`` for any number; the attempt is given the time for a large one."""
+        self.expect_stored(response)
+        request, nbytes = self.request, response.content_length
+        if nbytes is not None and (request is None or (isinstance(request, ByteRange) and request.stop is None)):
+            self.attempt.expect(nbytes)
+        return nbytes_asked(request)
+
+    def expect_part(self, status: int, headers: Mapping[str, str], nbytes: int) -> None:
+        """Raise ``TransientStoreError`` where a body of ``nbytes`` bytes is another part."""
+        if status == 206 and not _is_part(headers.get("Content-Range", ""), self.request, nbytes):
+            raise TransientStoreError("the server has answered with another range than it was asked for")
+
+
+async def body_of(response: aiohttp.ClientResponse, wanted: Wanted) -> Buffer:
+    """What is ``wanted``, from a response with the status 200 or 206.
 
     ``TransientStoreError`` where it is shorter than the server has said, or another part; ``StoreError`` where it is longer than what was
     asked for. Where the server has ignored the range, the part is cut out of the whole value; ``StoreError`` if more than
-    ``IGNORED_RANGE_NBYTES`` would have to be read in vain for it. With ``stored_encoded`` a ``Content-Encoding`` says how the value is
-    stored, and not how it is sent.
+    ``IGNORED_RANGE_NBYTES`` would have to be read in vain for it.
     """
-    if not stored_encoded and response.headers.get("Content-Encoding", "identity") != "identity":
-        raise StoreError("the server sends the value encoded, though it was asked for as it is stored")
-    nbytes = response.content_length
-    if request is not None and response.status == 200:
-        return await _cut(response, request, attempt, nbytes)
-    if nbytes is not None and (request is None or (isinstance(request, ByteRange) and request.stop is None)):
-        attempt.expect(nbytes)
-    body = await whole_body(response, nbytes_asked(request))
-    if response.status == 206 and not _is_part(response.headers.get("Content-Range", ""), request, len(body)):
-        raise TransientStoreError("the server has answered with another range than it was asked for")
+    if wanted.request is not None and wanted.is_ignored(response):
+        wanted.expect_stored(response)
+        return await _cut(response, wanted.request, wanted.attempt, response.content_length)
+    body = await whole_body(response, wanted.expect_body(response))
+    wanted.expect_part(response.status, response.headers, len(body))
     return body
 
 
@@ -98,7 +136,7 @@ async def whole_body(response: aiohttp.ClientResponse, most: int | None = None) 
     nbytes = response.content_length
     if most is not None and nbytes is not None and nbytes > most:
         response.close()
-        raise _too_long(most)
+        raise too_long(most)
     if most is None or nbytes is not None:
         if nbytes is not None and nbytes <= BUFFER_NBYTES:
             await response.content.wait_eof()
@@ -111,7 +149,7 @@ async def whole_body(response: aiohttp.ClientResponse, most: int | None = None) 
         pieces += piece
         if len(pieces) > most:
             response.close()
-            raise _too_long(most)
+            raise too_long(most)
     return bytes(pieces)
 
 
@@ -122,7 +160,8 @@ def nbytes_asked(request: Request) -> int | None:
     return None if request is None or request.stop is None else request.stop - request.start
 
 
-def _too_long(most: int) -> StoreError:
+def too_long(most: int) -> StoreError:
+    """The error where a server sends more than the ``most`` bytes that were asked for."""
     return StoreError(f"the server sends more than the {most} bytes that were asked for")
 
 

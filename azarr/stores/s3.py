@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 from azarr.errors import PreconditionFailedError, StoreError, TransientStoreError
 from azarr.stores.base import Request, Version, check_key
-from azarr.stores.http_exchange import Response, body_of, drain, is_nothing, range_headers
+from azarr.stores.http_exchange import Response, Wanted, drain, is_nothing, range_headers
 from azarr.stores.network import MARKS, Condition, NetworkOptions, NetworkStore, Page, new_mark
 from azarr.stores.network_reader import Fetched, Found, Tag
 from azarr.stores.s3_account import AddressingStyle, S3Account
@@ -109,7 +109,7 @@ class S3Store(NetworkStore[S3Requests]):
             found = await self._find(client, key)
             return None if found is None else Fetched(b"", found.tag)
         asking = self._asking if request is None else {**self._asking, "range": range_headers(request)["Range"]}
-        answer = await client.send(Ask("GET", key, asking), lambda response: body_of(response, request, attempt, stored_encoded=True))
+        answer = await client.send(Ask("GET", key, asking), Wanted(request, attempt, stored_encoded=True))
         if isinstance(answer, Failure):
             if is_absence(answer):
                 return None

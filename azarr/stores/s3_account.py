@@ -13,7 +13,8 @@ from urllib.parse import parse_qs, urlsplit
 
 from azarr.errors import StoreError
 from azarr.stores.aws_signing import Credentials, Signer
-from azarr.stores.s3_packages import NO_SIGNATURES, AioConfig, AioSession, aiohttp, get_environ_proxies
+from azarr.stores.http_connections import Connections, verified
+from azarr.stores.s3_packages import NO_SIGNATURES, URL, AioConfig, AioSession, aiohttp, get_environ_proxies
 
 AddressingStyle: TypeAlias = Literal["auto", "path", "virtual"]
 
@@ -78,10 +79,10 @@ class Address(NamedTuple):
 
 
 class Access:
-    """What is needed to ask for values of a bucket: its address, a client of aiobotocore, and signers of requests."""
+    """What is needed to ask for values of a bucket: its address, what encrypts, a client of aiobotocore, and signers of requests."""
 
-    def __init__(self, address: Address, client: Any, credentials: Any, ca_bundle: str | None) -> None:
-        self.address, self.client, self.ca_bundle = address, client, ca_bundle
+    def __init__(self, address: Address, client: Any, credentials: Any, tls: ssl.SSLContext | None) -> None:
+        self.address, self.client, self.tls = address, client, tls
         self._credentials = credentials
         self._signer: Signer | None = None
 
@@ -120,7 +121,8 @@ async def opened(account: S3Account, region: str | None, given: Any | None, conc
     region = region or account.region
     context = session.create_client("s3", region_name=region, endpoint_url=account.endpoint_url, config=config)
     client = await stack.enter_async_context(context)
-    return Access(await address_of(client, account.bucket), client, credentials, session.get_config_variable("ca_bundle"))
+    address = await address_of(client, account.bucket)
+    return Access(address, client, credentials, await tls_for(address.origin, session.get_config_variable("ca_bundle")))
 
 
 @cache
@@ -146,16 +148,32 @@ async def address_of(client: Any, bucket: str) -> Address:
     return Address(f"{parts.scheme}://{host}", host, parts.path.removesuffix("k"), region, service)
 
 
+async def tls_for(origin: str, ca_bundle: str | None) -> ssl.SSLContext | None:
+    """What encrypts connections to ``origin`` with the certificates that botocore would use; ``None`` for ``http``."""
+    if not origin.startswith("https:"):
+        return None
+    return await (asyncio.to_thread(verified) if ca_bundle is None else asyncio.to_thread(ssl.create_default_context, cafile=ca_bundle))
+
+
+def proxy_to(origin: str) -> str | None:
+    """The proxy by which botocore would ask there."""
+    proxies: dict[str, str] = get_environ_proxies(origin)
+    return proxies.get(urlsplit(origin).scheme)
+
+
+def connections_to(origin: str, tls: ssl.SSLContext | None) -> Connections | None:
+    """Connections for values; ``None`` where there is a proxy between, with which aiohttp deals."""
+    return Connections(URL(origin), {}, tls) if proxy_to(origin) is None else None
+
+
 async def connected(access: Access, concurrency: int) -> aiohttp.ClientSession:
-    """A session of aiohttp for requests to the bucket, by the proxy and with the certificates that botocore would use."""
-    origin = access.address.origin
-    verified = True if access.ca_bundle is None else await asyncio.to_thread(ssl.create_default_context, cafile=access.ca_bundle)
+    """A session of aiohttp for requests to the bucket, by the proxy that botocore would use."""
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=concurrency, ssl=verified),
+        connector=aiohttp.TCPConnector(limit=concurrency, ssl=True if access.tls is None else access.tls),
         auto_decompress=False,  # a value is what is stored
         cookie_jar=aiohttp.DummyCookieJar(),
         headers={"accept-encoding": "identity", "user-agent": "azarr"},
-        proxy=get_environ_proxies(origin).get(urlsplit(origin).scheme),
+        proxy=proxy_to(access.address.origin),
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=20),
         read_bufsize=2**20,
     )

@@ -1,4 +1,4 @@
-"""Requests for values in a bucket: signed here, sent by aiohttp, and answered in full or not at all.
+"""Requests for values in a bucket: signed here, sent by connections for values or by aiohttp, and answered in full or not at all.
 
 What is asked for often costs a twelfth of what it costs by way of aiobotocore, which does the rest.
 """
@@ -11,12 +11,15 @@ import io
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any, NamedTuple, Self, TypeAlias
 
 from azarr.errors import TransientStoreError
 from azarr.stores.aws_signing import EMPTY, UNSIGNED, Credentials, Signer, quoted
-from azarr.stores.http_exchange import whole_body
-from azarr.stores.s3_account import Access, Address, S3Account, connected, opened
+from azarr.stores.http_answers import VALUES
+from azarr.stores.http_connections import Connections
+from azarr.stores.http_exchange import Wanted, body_of, whole_body
+from azarr.stores.s3_account import Access, Address, S3Account, connected, connections_to, opened
 from azarr.stores.s3_failures import BODY_NBYTES, Failure, failure_of
 from azarr.stores.s3_packages import URL, AioAWSResponse, aiohttp
 from azarr.types import Buffer
@@ -66,6 +69,7 @@ class S3Requests:
         self._opening = asyncio.Lock()
         self._client = AsyncExitStack()
         self._expired: Credentials | None = None
+        self._connections: dict[str, Connections | None] = {}
         self.access: Access
         self._http: aiohttp.ClientSession
 
@@ -78,10 +82,11 @@ class S3Requests:
         return self
 
     async def __aexit__(self, *error: object) -> None:
-        try:
-            await self._http.close()
-        finally:
-            await self._client.aclose()
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self._client.aclose)
+            stack.push_async_callback(self._http.close)
+            for connections in filter(None, self._connections.values()):
+                stack.push_async_exit(connections)
 
     async def _open(self, region: str | None) -> None:
         """Look up where the bucket is, and who asks; that then takes the place of what was known."""
@@ -105,10 +110,10 @@ class S3Requests:
                 told = {name.lower(): value for name, value in response.headers.items()}
                 return AioAWSResponse(str(url.origin()), response.status, told, _Body(body))
 
-    async def send(self, ask: Ask, read: Read = whole_body) -> Answer | Failure:
+    async def send(self, ask: Ask, read: Read | Wanted = whole_body) -> Answer | Failure:
         """The answer to ``ask``; where the bucket turns out to be in another region, or credentials to have expired, the next one.
 
-        ``read`` takes the body of a success.
+        ``read`` takes the body of a success, or says what is wanted of a value.
         """
         payload = await self._hash_of(ask.body)
         for _ in range(3):
@@ -119,12 +124,17 @@ class S3Requests:
                 break
         return answer
 
-    async def _sent(self, address: Address, signer: Signer | None, ask: Ask, payload: str, read: Read) -> Answer | Failure:
+    async def _sent(self, address: Address, signer: Signer | None, ask: Ask, payload: str, read: Read | Wanted) -> Answer | Failure:
         method, key, headers, body, query, once = ask
         path = address.path + quoted(key)
         sent = {"host": address.host, **headers}
         if signer is not None:
             signer.sign(method, path, query, sent, payload, time.time())
+        if isinstance(read, Wanted):
+            answer = await self._got(address.origin, path, sent, read)
+            if answer is not None:
+                return answer
+            read = partial(body_of, wanted=read)
         url = URL(f"{address.origin}{path}?{query}" if query else address.origin + path, encoded=True)
         data = io.BytesIO(body) if len(body) > LARGE_NBYTES else body or None
         again = _ONCE if once else ()
@@ -134,6 +144,18 @@ class S3Requests:
                     return failure_of(response.status, response.reason, response.headers, await _start_of(response))
                 expect_length(response)
                 return Answer(response.status, response.headers, await read(response))
+
+    async def _got(self, origin: str, path: str, headers: Mapping[str, str], wanted: Wanted) -> Answer | Failure | None:
+        """The answer to a GET of a value; ``None`` where aiohttp has to be asked."""
+        if origin not in self._connections:
+            self._connections[origin] = connections_to(origin, self.access.tls)
+        connections = self._connections[origin]
+        found = None if connections is None else await connections.get(path, headers, wanted)
+        if found is None:
+            return None
+        if found.status in VALUES:
+            return Answer(found.status, found.headers, found.body)
+        return failure_of(found.status, found.reason, found.headers, bytes(found.body)) if found.status >= 300 else None
 
     async def _hash_of(self, body: Buffer) -> str:
         """The hash of what is sent; with TLS, which protects it already, it is not signed."""
