@@ -68,39 +68,18 @@ class Unfit(Exception):  # noqa: N818 - nothing is wrong
 class Arriving:
     """One answer. It begins in ``scratch``, of ``HEAD_NBYTES``; a value goes on in memory of its own, if ``accept`` wants it.
 
-    ``begun`` tells whether a byte has come; ``last``, of a complete one, whether its connection is good for no other.
+    ``last`` tells of a complete one whether its connection is good for no other.
     """
 
-    __slots__ = (
-        "_accept",
-        "_begin",
-        "_body",
-        "_filled",
-        "_head",
-        "_most",
-        "_parsed",
-        "_parser",
-        "_scratch",
-        "_take",
-        "_wanted",
-        "begun",
-        "last",
-        "room",
-    )
+    __slots__ = ("_accept", "_begin", "_body", "_filled", "_head", "_scratch", "last", "room")
 
-    _parsed: Parsed
-    _parser: HttpResponseParser
     _head: Head
-    _most: int | None
-    _wanted: int
-    _body: memoryview
 
     def __init__(self, scratch: bytearray, accept: Accept) -> None:
         self._scratch, self._accept = scratch, accept
         self._begin = self._filled = 0
-        # a function rather than a method, which would make a circle: the memory of values is freed as soon as they are
-        self._take: Callable[[Arriving, int], Answer | None] = Arriving._take_head
-        self.begun, self.last = False, True
+        self._body: Sized | Chunked | None = None
+        self.last = True
         self.room = memoryview(scratch)
 
     def received(self, nbytes: int) -> Answer | None:
@@ -108,105 +87,131 @@ class Arriving:
 
         ``TransientStoreError`` where it is no HTTP, ``Unfit`` where it is not for this, and whatever ``accept`` raises.
         """
-        self.begun = True
+        body = self._body
         try:
-            return self._take(self, nbytes)
+            if body is not None:
+                body.received(nbytes)
+            else:
+                body = self._body = self._begun(nbytes)
         except (HttpParserError, HttpParserUpgrade) as error:
             raise TransientStoreError("the answer is no HTTP") from error
+        if body is None:
+            self.room = memoryview(self._scratch)[self._filled :]
+        elif body.content is None:
+            self.room = body.room
+        else:
+            self.last = self.last or not body.exact
+            return Answer(self._head.status, self._head.reason, self._head.headers, body.content)
+        return None
 
-    def _take_head(self, nbytes: int) -> Answer | None:
+    def _begun(self, nbytes: int) -> Sized | Chunked | None:
+        """The body, once the head is complete."""
         scratch, searched = self._scratch, max(self._begin, self._filled - 3)
         self._filled += nbytes
         while (blank := scratch.find(b"\r\n\r\n", searched, self._filled)) >= 0:
             end = blank + 4
-            self._parsed = Parsed()
-            self._parser = HttpResponseParser(self._parsed)
-            self._parser.feed_data(memoryview(scratch)[self._begin : end])
-            if not self._parsed.is_head:
+            parsed = Parsed()
+            parser = HttpResponseParser(parsed)
+            parser.feed_data(memoryview(scratch)[self._begin : end])
+            if not parsed.is_head:
                 raise HttpParserError("an empty line before the head, or in it")
-            if self._parser.get_status_code() >= 200:
-                return self._begin_body(end)
+            if parser.get_status_code() >= 200:
+                self.last = parser.get_http_version() != "1.1" or "close" in ",".join(parsed.headers.getall("Connection", ())).lower()
+                return self._body_after(parser, parsed, end)
             self._begin = searched = end  # that was informational
         if self._filled == len(scratch):
             raise Unfit
-        self.room = memoryview(scratch)[self._filled :]
         return None
 
-    def _begin_body(self, begin: int) -> Answer | None:
-        status, headers = self._parser.get_status_code(), self._parsed.headers
+    def _body_after(self, parser: HttpResponseParser, parsed: Parsed, begin: int) -> Sized | Chunked:
+        status, headers = parser.get_status_code(), parsed.headers
         nbytes, chunked = framing(status, headers)
-        is_value = status in VALUES
         if nbytes is None and not chunked:
             raise Unfit  # it ends with the connection
-        self.last = self._parser.get_http_version() != "1.1" or "close" in ",".join(headers.getall("Connection", ())).lower()
-        self._head = Head(status, self._parsed.reason.decode("latin-1"), headers, nbytes)
-        self._most = self._accept(self._head) if is_value else LITTLE_NBYTES
+        self._head = Head(status, parsed.reason.decode("latin-1"), headers, nbytes)
+        is_value = status in VALUES
+        most = self._accept(self._head) if is_value else LITTLE_NBYTES
+        first = memoryview(self._scratch)[begin : self._filled]
         if nbytes is None:
-            self._take = Arriving._take_chunks
-            return self._take_pieces(memoryview(self._scratch)[begin : self._filled])
-        if self._most is not None and nbytes > self._most:
+            return Chunked(parser, parsed, memoryview(self._scratch), first, most, refused=is_value)
+        if most is not None and nbytes > most:
             if is_value:
-                raise too_long(self._most)
-            nbytes, self.last = self._most, True
-        self._wanted = nbytes
-        return self._take_first(memoryview(self._scratch)[begin : self._filled])
+                raise too_long(most)
+            nbytes, self.last = most, True
+        return Sized(nbytes, first)
 
-    def _take_first(self, first: memoryview) -> Answer | None:
-        """Take what has come of the body together with the head."""
-        if len(first) >= self._wanted:
-            self.last = self.last or len(first) > self._wanted
-            return self._answer(bytes(first[: self._wanted]))
-        self._filled = len(first)
-        self._body = self._memory(FIRST_NBYTES)
-        self._body[: self._filled] = first
-        self._take = Arriving._take_body
-        self.room = self._body[self._filled :]
-        return None
 
-    def _take_body(self, nbytes: int) -> Answer | None:
+class Sized:
+    """A body of ``nbytes`` bytes, which may have come with the head, ``first``; ``content`` is ``None`` before it is complete.
+
+    It is ``exact`` where nothing has come after it.
+    """
+
+    __slots__ = ("_filled", "_memory", "_nbytes", "content", "exact", "room")
+
+    def __init__(self, nbytes: int, first: memoryview) -> None:
+        self._nbytes, self._filled = nbytes, len(first)
+        self.exact = self._filled <= nbytes
+        self.content: Buffer | None = None
+        if self._filled >= nbytes:
+            self.content = bytes(first[:nbytes])
+            return
+        self._memory = self._fresh(FIRST_NBYTES)
+        self._memory[: self._filled] = first
+        self.room = self._memory[self._filled :]
+
+    def received(self, nbytes: int) -> None:
         self._filled += nbytes
-        if self._filled >= self._wanted:
-            self.last = self.last or self._filled > self._wanted
-            return self._answer(self._body[: self._wanted])
-        if self._filled == len(self._body):
-            larger = self._memory(2 * self._filled)
-            larger[: self._filled] = self._body
-            self._body = larger
-        self.room = self._body[self._filled :]
-        return None
+        if self._filled >= self._nbytes:
+            self.exact = self._filled == self._nbytes
+            self.content = self._memory[: self._nbytes]
+            return
+        if self._filled == len(self._memory):
+            larger = self._fresh(2 * self._filled)
+            larger[: self._filled] = self._memory
+            self._memory = larger
+        self.room = self._memory[self._filled :]
 
-    def _memory(self, nbytes: int) -> memoryview:
-        """For ``nbytes`` of the body, or for all of it and a byte more, which shows whether the server sends too much."""
-        return memoryview(np.empty(min(self._wanted, nbytes) + 1, np.uint8))  # bytearray would fill it with zeros
+    def _fresh(self, nbytes: int) -> memoryview:
+        """Memory for ``nbytes`` of the body, or for all of it, and for a byte more: it shows whether the server sends too much."""
+        return memoryview(np.empty(min(self._nbytes, nbytes) + 1, np.uint8))  # bytearray would fill it with zeros
 
-    def _take_chunks(self, nbytes: int) -> Answer | None:
-        return self._take_pieces(memoryview(self._scratch)[:nbytes])
 
-    def _take_pieces(self, received: memoryview) -> Answer | None:
+class Chunked:
+    """As ``Sized``, of a body in chunks that has ``most`` bytes at most; a longer one is cut off, or ``refused``."""
+
+    __slots__ = ("_most", "_parsed", "_parser", "_refused", "_scratch", "content", "exact", "room")
+
+    def __init__(
+        self, parser: HttpResponseParser, parsed: Parsed, scratch: memoryview, first: memoryview, most: int | None, *, refused: bool
+    ) -> None:
+        self._parser, self._parsed, self._most, self._refused = parser, parsed, most, refused
+        self.content: Buffer | None = None
+        self.exact = True
+        self.room = scratch
+        self._take(first)
+
+    def received(self, nbytes: int) -> None:
+        self._take(self.room[:nbytes])
+
+    def _take(self, received: memoryview) -> None:
         parsed, most = self._parsed, self._most
         parsed.empty += len(received)
+        ends = bytes(received[-5:]) == b"0\r\n\r\n"
         try:
             self._parser.feed_data(received)
         except HttpParserError:
             if not parsed.ended:
                 raise
-            self.last = True
+            ends = False
         if most is not None and len(parsed.body) > most:
-            if self._head.status in VALUES:
+            if self._refused:
                 raise too_long(most)
-            self.last = True
-            return self._answer(parsed.body[:most])
-        if parsed.ended:
-            self.last = self.last or parsed.begun > 1 or bytes(received[-5:]) != b"0\r\n\r\n"
-            return self._answer(parsed.body)
-        if parsed.empty > EMPTY_NBYTES:
+            self.content, self.exact = parsed.body[:most], False
+        elif parsed.ended:
+            self.content, self.exact = parsed.body, ends and parsed.begun == 1
+        elif parsed.empty > EMPTY_NBYTES:
             raise HttpParserError("a chunked body with hardly any bytes")
-        self.room = memoryview(self._scratch)
-        return None
-
-    def _answer(self, body: Buffer) -> Answer:
-        head = self._head
-        return Answer(head.status, head.reason, head.headers, body)
 
 
 class Parsed:

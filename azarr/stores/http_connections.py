@@ -56,25 +56,23 @@ class Connection(asyncio.BufferedProtocol):
         self._opened.add(self)
 
     async def exchange(self, request: bytes, accept: Accept) -> Answer:
-        """The answer to ``request``. The connection is closed where there is none, or where it is good for no other."""
-        arriving = self._arriving = Arriving(self._scratch, accept)
+        """The answer to ``request``; the connection is closed where there is none, or where it is good for no other."""
+        self._arriving, self.answered = Arriving(self._scratch, accept), False
         self._outcome = asyncio.get_running_loop().create_future()
         try:
             self._transport.write(request)
             outcome = await self._outcome
-            if isinstance(outcome, Exception):
-                raise outcome
-        except BaseException:
+        except BaseException:  # cancelled: nobody waits for what comes
+            self._arriving = None
             self.abort()
             raise
-        finally:
-            self.answered, self._arriving = arriving.begun, None
-        if arriving.last:
-            self.abort()
+        if isinstance(outcome, Exception):
+            raise outcome
         return outcome
 
     @property
     def is_open(self) -> bool:
+        """Whether another request may be made, when the last one has been answered."""
         return not self._transport.is_closing()
 
     def abort(self) -> None:
@@ -85,22 +83,30 @@ class Connection(asyncio.BufferedProtocol):
         return memoryview(self._scratch) if self._arriving is None else self._arriving.room
 
     def buffer_updated(self, nbytes: int) -> None:
-        arriving = self._arriving
-        if arriving is None or self._outcome.done():
+        if self._arriving is None:
             self.abort()  # nobody has asked for that
             return
+        self.answered = True
         try:
-            outcome: Answer | Exception | None = arriving.received(nbytes)
+            outcome: Answer | Exception | None = self._arriving.received(nbytes)
         except Exception as error:  # noqa: BLE001 - for the one who waits
             outcome = error
         if outcome is not None:
-            self._outcome.set_result(outcome)
+            self._end(outcome)
 
     def connection_lost(self, error: Exception | None) -> None:
         self._opened.discard(self)
         self.lost.set_result(None)
-        if self._arriving is not None and not self._outcome.done():
-            self._outcome.set_result(_loss(error, begun=self._arriving.begun))
+        if self._arriving is not None:
+            self._end(_loss(error, begun=self.answered))
+
+    def _end(self, outcome: Answer | Exception) -> None:
+        """Hand over how the request has ended, before anything else can be received where the value is."""
+        arriving, self._arriving = self._arriving, None
+        if isinstance(outcome, Exception) or arriving is None or arriving.last:
+            self.abort()
+        if not self._outcome.done():
+            self._outcome.set_result(outcome)
 
 
 def _loss(error: Exception | None, *, begun: bool) -> Exception:
@@ -129,8 +135,9 @@ class Connections:
     def __init__(self, origin: URL, headers: Mapping[str, str], tls: ssl.SSLContext | None) -> None:
         self._place = Place(origin.raw_host or "", origin.port or 0, tls is not None)
         self._tls = tls
-        self._headers = CIMultiDict({"Accept": "*/*", "Accept-Encoding": "identity", "User-Agent": "azarr", **headers})
-        self._lines = _lines(self._headers)
+        always = CIMultiDict({"Accept": "*/*", "Accept-Encoding": "identity", "User-Agent": "azarr"})
+        always.update(headers)
+        self._lines = _lines(always)
         self._opened: set[Connection] = set()
         self._idle: list[tuple[float, Connection]] = []
         self._sweeping: asyncio.TimerHandle | None = None
@@ -199,6 +206,7 @@ class Connections:
 
     async def _connected(self) -> Connection:
         place: Any = self._place
+        self._expect_open()
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 connection = await self._dialled()
@@ -214,8 +222,12 @@ class Connections:
             raise aiohttp.ClientConnectorError(place, error) from error
         if self._closed:
             connection.abort()
-            raise aiohttp.ServerDisconnectedError
+        self._expect_open()
         return connection
+
+    def _expect_open(self) -> None:
+        if self._closed:
+            raise aiohttp.ServerDisconnectedError
 
     async def _dialled(self) -> Connection:
         loop = asyncio.get_running_loop()
