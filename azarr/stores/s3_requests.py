@@ -127,15 +127,16 @@ class S3Requests:
     async def _sent(self, address: Address, signer: Signer | None, ask: Ask, payload: str, read: Read | Wanted) -> Answer | Failure:
         method, key, headers, body, query, once = ask
         path = address.path + quoted(key)
+        target = f"{path}?{query}" if query else path
         sent = {"host": address.host, **headers}
         if signer is not None:
             signer.sign(method, path, query, sent, payload, time.time())
         if isinstance(read, Wanted):
-            answer = await self._got(address.origin, path, sent, read)
+            answer = await self._got(address.origin, target, sent, read)
             if answer is not None:
                 return answer
             read = partial(body_of, wanted=read)
-        url = URL(f"{address.origin}{path}?{query}" if query else address.origin + path, encoded=True)
+        url = URL(address.origin + target, encoded=True)
         data = io.BytesIO(body) if len(body) > LARGE_NBYTES else body or None
         again = _ONCE if once else ()
         with without_the_request():
@@ -145,12 +146,12 @@ class S3Requests:
                 expect_length(response)
                 return Answer(response.status, response.headers, await read(response))
 
-    async def _got(self, origin: str, path: str, headers: Mapping[str, str], wanted: Wanted) -> Answer | Failure | None:
+    async def _got(self, origin: str, target: str, headers: Mapping[str, str], wanted: Wanted) -> Answer | Failure | None:
         """The answer to a GET of a value; ``None`` where aiohttp has to be asked."""
         if origin not in self._connections:
             self._connections[origin] = connections_to(origin, self.access.tls)
         connections = self._connections[origin]
-        found = None if connections is None else await connections.get(path, headers, wanted)
+        found = None if connections is None else await connections.get(target, headers, wanted)
         if found is None:
             return None
         if found.status in VALUES:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import shutil
+import ssl
+import subprocess
 import time
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -177,3 +180,21 @@ async def start_server():
 @pytest.fixture
 async def server(start_server):
     return await start_server()
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory):
+    """Files with a certificate of 127.0.0.1 and its key."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed: apt-get install openssl")
+    folder = tmp_path_factory.mktemp("tls")
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-keyout", folder / "key", "-out", folder / "crt"]
+    subprocess.run([*command, "-subj", "/CN=x", "-addext", "subjectAltName=IP:127.0.0.1"], check=True, capture_output=True)
+    return folder / "crt", folder / "key"
+
+
+@pytest.fixture
+def server_tls(certificate):
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(*certificate)
+    return context

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import shutil
 import socket
 import ssl
-import subprocess
 from types import SimpleNamespace
 
 import aiohttp
@@ -539,24 +537,6 @@ async def test_a_server_that_does_not_take_connections(monkeypatch):
         with pytest.raises(aiohttp.ConnectionTimeoutError) as failure:
             await get(connections)
         assert isinstance(failed(failure.value, "it"), TransientStoreError)
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory):
-    """Files with a certificate of 127.0.0.1 and its key."""
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl is not installed: apt-get install openssl")
-    folder = tmp_path_factory.mktemp("tls")
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-keyout", folder / "key", "-out", folder / "crt"]
-    subprocess.run([*command, "-subj", "/CN=x", "-addext", "subjectAltName=IP:127.0.0.1"], check=True, capture_output=True)
-    return folder / "crt", folder / "key"
-
-
-@pytest.fixture
-def server_tls(certificate):
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(*certificate)
-    return context
 
 
 async def test_tls(certificate, server_tls):

@@ -602,6 +602,35 @@ async def test_a_session_that_is_passed_in():
     assert "Credential=AKIDpassed/" in server.asked[0].headers["authorization"]
 
 
+async def test_absent_values_are_cheap(server):
+    """S3 sends errors in chunks."""
+    error = page("NoSuchKey")
+    server.answer = lambda asked: b"HTTP/1.1 404 Not Found\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n" % (len(error), error)
+    async with local(server.url) as store:
+        for _ in range(5):
+            assert await store.get("k") is None
+    assert (server.connections, len(server.asked)) == (1, 5)
+
+
+async def test_the_certificates_of_the_environment(certificate, server_tls, monkeypatch):
+    serving = Scripted(lambda asked: answer(200, VALUE if asked.method == "GET" else b"", length=len(VALUE), ETag='"1"'))
+    server = await asyncio.start_server(serving, "127.0.0.1", 0, ssl=server_tls)
+    url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    try:
+        async with local(url) as store:
+            for request in (None, ByteRange(0, 0)):  # one by a connection for values, the other by aiohttp
+                with pytest.raises(StoreError, match="AWS_CA_BUNDLE") as refusal:
+                    await store.get("k", request)
+                assert type(refusal.value) is StoreError
+        monkeypatch.setenv("AWS_CA_BUNDLE", str(certificate[0]))
+        async with local(url) as store:
+            assert await store.get("k") == VALUE
+            assert (await store.get_versioned("k", ByteRange(0, 0))).version.name == '"1"'
+    finally:
+        server.close()
+    assert [asked.method for asked in serving.asked] == ["GET", "HEAD"]
+
+
 async def test_the_proxy_of_the_environment(monkeypatch):
     """Which has to see all requests, those of aiobotocore as well."""
     async with scripted(lambda asked: listing("a") if "list-type" in asked.target else answer(200, VALUE)) as (store, server):
