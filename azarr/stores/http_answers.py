@@ -113,8 +113,8 @@ class Arriving:
             parsed = Parsed()
             parser = HttpResponseParser(parsed)
             parser.feed_data(memoryview(scratch)[self._begin : end])
-            if not parsed.is_head:
-                raise HttpParserError("an empty line before the head, or in it")
+            if not parsed.headed:
+                raise HttpParserError("an empty line before the head")
             if parser.get_status_code() >= 200:
                 self.last = parser.get_http_version() != "1.1" or "close" in ",".join(parsed.headers.getall("Connection", ())).lower()
                 return self._body_after(parser, parsed, end)
@@ -203,7 +203,6 @@ class Chunked:
         except HttpParserError:
             if not parsed.ended:
                 raise
-            ends = False
         if most is not None and len(parsed.body) > most:
             if self._refused:
                 raise too_long(most)
@@ -226,11 +225,6 @@ class Parsed:
         self.body = bytearray()
         self.empty = 0
         """How many bytes have been received since there was one of the body among them."""
-
-    @property
-    def is_head(self) -> bool:
-        """Whether it is a head and nothing else."""
-        return self.headed and self.begun == 1 and not self.body
 
     def on_message_begin(self) -> None:
         self.begun += 1

@@ -232,13 +232,8 @@ class Connections:
     async def _dialled(self) -> Connection:
         loop = asyncio.get_running_loop()
         dialled = await start_connection(await self._resolve(), happy_eyeballs_delay=0.25, interleave=1, loop=loop)
-        try:
-            _, connection = await loop.create_connection(
-                lambda: Connection(self._opened), sock=dialled, ssl=self._tls, server_hostname=self._place.host if self._tls else None
-            )
-        except BaseException:
-            dialled.close()
-            raise
+        name = None if self._tls is None else self._place.host
+        _, connection = await loop.create_connection(lambda: Connection(self._opened), sock=dialled, ssl=self._tls, server_hostname=name)
         return connection
 
     async def _resolve(self) -> Sequence[AddrInfoType]:

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import socket
 import ssl
+import struct
 from types import SimpleNamespace
 
 import aiohttp
@@ -68,6 +69,10 @@ class Talk:
         for piece in pieces:
             self.writer.write(piece)
             await self.writer.drain()
+
+    def reset(self):
+        self.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.writer.transport.abort()
 
     async def end(self):
         """Wait until the other side has closed it."""
@@ -282,8 +287,7 @@ async def test_a_request_is_made_again_where_an_old_connection_is_broken(how):
         await talk.send(reply())
         await talk.request()  # which is not answered
         if how == "reset":
-            talk.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-            talk.writer.transport.abort()
+            talk.reset()
 
     async with Server(talk) as server, pool(server) as connections:
         for _ in range(3):
@@ -336,17 +340,24 @@ async def test_a_new_connection_that_breaks(sent):
         assert len(server.talks) == 1
 
 
-async def test_an_answer_that_has_begun_is_not_asked_for_again():
+@pytest.mark.parametrize("how", ["closed", "reset"])
+async def test_an_answer_that_has_begun_is_not_asked_for_again(how):
+    begun = asyncio.Event()
+
     async def talk(talk):
         await talk.request()
-        await talk.send(reply())
+        await talk.send(reply(LARGE))
         await talk.request()
-        await talk.send(reply()[:-1])
+        await talk.send(reply(LARGE)[:-1])
+        await begun.wait()
+        if how == "reset":
+            talk.reset()
 
     async with Server(talk) as server, pool(server) as connections:
-        assert await get(connections) == b"hello"
-        with pytest.raises(aiohttp.ClientPayloadError):
-            await get(connections)
+        assert await get(connections) == LARGE
+        head_came = Wanted(None, SimpleNamespace(expect=lambda nbytes: begun.set()))
+        with pytest.raises(aiohttp.ClientPayloadError if how == "closed" else aiohttp.ClientOSError):
+            await connections.get("/k", {}, head_came)
         assert len(server.talks) == 1
 
 
@@ -596,11 +607,11 @@ async def test_requests_in_flight_when_all_is_closed():
         async with pool(server) as connections:
             request = asyncio.create_task(get(connections))
             await asked.wait()
+        assert not connections._opened
         with pytest.raises(aiohttp.ServerDisconnectedError):
             await request
         with pytest.raises(aiohttp.ServerDisconnectedError):
             await get(connections)
-        assert not connections._opened
 
 
 def test_nothing_is_left_with_the_loop_or_a_store_that_is_forgotten():
