@@ -379,7 +379,7 @@ async def main():
     for scheme in ("http", "s3", "sqlite"):
         try:
             await azarr.open_array(f"{scheme}://place/a", storage_options={"nothing": 1})
-        except TypeError:
+        except (TypeError, azarr.StoreError):  # it has no such option, or its extra is not installed
             pass
 sys.meta_path.insert(0, Finder())
 asyncio.run(main())
