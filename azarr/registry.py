@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Generic, NamedTuple, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Generic, Self, TypeVar, cast
 
 from azarr.deferred import Deferred
 from azarr.errors import RegistrationError
@@ -27,7 +28,8 @@ OWN = "azarr"
 """The source of what azarr has itself."""
 
 
-class Entry(NamedTuple, Generic[T]):
+@dataclass(frozen=True, slots=True, eq=False)
+class Entry(Generic[T]):
     """What ``names`` stand for, of which the first is the usual one, and where it comes from."""
 
     names: tuple[str, ...]
@@ -92,7 +94,7 @@ class Registry(Generic[T]):
         names: dict[Entry[T], list[str]] = {}
         for name, entry in self._by_name.items():
             names.setdefault(entry, []).append(name)
-        return tuple(entry._replace(names=tuple(own)) for entry, own in names.items())
+        return tuple(replace(entry, names=tuple(own)) for entry, own in names.items())
 
     @property
     def waiting(self) -> tuple[EntryPoint, ...]:

@@ -261,7 +261,7 @@ class ShardedChunks:
 
     def fetch_joined(self, run: AnyRun) -> tuple[memoryview, list[int | None]] | None:
         del run
-        return None
+        return None  # what is to be had like that has been gathered
 
     def gathered(self, batch: Batch) -> Fetcher:
         if len(batch) == 1 and batch[0].length == 1:

@@ -34,6 +34,20 @@ def test_an_entry_says_where_it_comes_from(registry):
         assert (added.names, added.source) == (("a", "b"), __name__)
 
 
+def test_entries_may_be_objects_that_are_equal_and_have_no_hash(registry):
+    class Function:
+        __hash__ = None
+
+        def __eq__(self, other):
+            return True
+
+        def __call__(self):
+            """Nothing."""
+
+    with registry.register("a", Function(), aliases=["b"]), registry.register("c", Function()):
+        assert [entry.names for entry in registry.entries] == [("own", "mine"), ("a", "b"), ("c",)]
+
+
 @pytest.mark.parametrize("names", [("own",), ("mine",), ("free", "mine"), ("taken",), ("free", "taken")])
 def test_nothing_is_replaced_silently(registry, names):
     with registry.register("taken", min):
