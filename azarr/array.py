@@ -22,7 +22,7 @@ from azarr.data_types import DataType
 from azarr.deferred import Deferred, DeferredModule
 from azarr.engine import Engine, default_engine
 from azarr.errors import SelectionError, StoreError, WriteError
-from azarr.loading import ready
+from azarr.importing import ready
 from azarr.metadata.model import ArrayMetadata
 from azarr.reading import read
 from azarr.selection import (

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 from azarr.deferred import DeferredModule
 from azarr.errors import MetadataError, NodeExistsError, NodeNotFoundError, PreconditionFailedError, StoreError
-from azarr.loading import ready
+from azarr.importing import ready
 from azarr.metadata import v3
 from azarr.metadata.consolidated import HINT, MEMBER, Consolidated, Documents, parse_node, parse_v2, parse_v3
 from azarr.metadata.model import ArrayMetadata, GroupMetadata

@@ -14,7 +14,7 @@ from azarr.attributes import delete_attributes, replace_attributes, update_attri
 from azarr.deferred import DeferredModule
 from azarr.engine import Engine, default_engine
 from azarr.errors import MetadataError, NodeExistsError, NodeNotFoundError
-from azarr.loading import ready
+from azarr.importing import ready
 from azarr.locations import place
 from azarr.metadata.consolidated import Consolidated, parse_node
 from azarr.metadata.model import ArrayMetadata, GroupMetadata

@@ -13,7 +13,7 @@ from azarr.deferred import DeferredModule
 from azarr.engine import Engine, default_engine
 from azarr.errors import MetadataError
 from azarr.group import AsyncGroup, expect_array, expect_group, node, open_node
-from azarr.loading import ready
+from azarr.importing import ready
 from azarr.locations import place
 from azarr.metadata.model import ArrayMetadata, GroupMetadata
 from azarr.paths import child, normalize

@@ -41,7 +41,7 @@ FLOORS = {
     "azarr.metadata": 1,
     "azarr.codecs": 1,
     "azarr.stores": 2,
-    "azarr.loading": 2,
+    "azarr.importing": 2,
     "azarr.crew": 3,
     "azarr.executors": 3,
     "azarr.process_executor": 3,

@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from azarr.deferred import DeferredModule
-from azarr.loading import ready
+from azarr.importing import ready
 
 MODULE = """
 import threading
