@@ -127,7 +127,7 @@ def given_up(timeout: float | None, loading: Loading) -> list[Found]:
 
 async def fetch(chunks: CachedChunks, batch: Batch, requests: asyncio.Semaphore, do: Do) -> list[Found]:
     """The chunks of ``batch``, from the cache or loaded into it."""
-    left = dict(enumerate(run.single(number) for run in batch for number in range(run.length)))
+    left: dict[int, AnyRun] = dict(enumerate(run.single(number) for run in batch for number in range(run.length)))
     found: dict[int, Found] = {}
     try:
         while left:

@@ -6,7 +6,7 @@ The array above sees chunks and never learns of shards. A *unit* is what a store
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import replace
@@ -24,7 +24,7 @@ from azarr.codecs.pipeline import CodecPipeline
 from azarr.deferred import DeferredModule
 from azarr.errors import CodecError, WorkerError
 from azarr.observing import Observer, observed_copy
-from azarr.projections import AnyPlan, AnyRun, Projection, Run, lone_run, plan_of
+from azarr.projections import AnyPlan, AnyRun, Projection, SingleRun, lone_run, plan_of
 from azarr.selection import AnySelection
 from azarr.stores.base import BlockingStore, ListableStore, ReadableStore, Reserve, at_hand
 from azarr.telemetry import Telemetry
@@ -113,7 +113,7 @@ class ChunkSource(Fetcher, Protocol):
         ``place`` chooses where the pipeline does its work.
         """
 
-    def alone(self, selection: AnySelection) -> Run | None:
+    def alone(self, selection: AnySelection) -> SingleRun | None:
         """The chunk that ``selection`` meets, if it is known at once to be only one."""
 
     def extent(self, selection: AnySelection) -> Extent:
@@ -136,6 +136,9 @@ class ChunkSource(Fetcher, Protocol):
 
         It may be in memory that ``reserve`` answers, by default scratch memory of this thread.
         """
+
+    def fetch_single(self, run: SingleRun) -> Iterable[tuple[int, Buffer | None]]:
+        """As ``fetch_blocking``, for the one chunk of an operation."""
 
     async def fetch(self, batch: Batch, requests: asyncio.Semaphore) -> list[Buffer | None]:
         """The encoded chunks of ``batch`` in its order."""
@@ -262,7 +265,7 @@ class PlainChunks:
         source = placed(self, place)
         return observed_copy(source, telemetry) if telemetry.active else source
 
-    def alone(self, selection: AnySelection) -> Run | None:
+    def alone(self, selection: AnySelection) -> SingleRun | None:
         return lone_run(selection, self.chunks, self._grid.shape)
 
     def extent(self, selection: AnySelection) -> Extent:
@@ -296,6 +299,9 @@ class PlainChunks:
             return enumerate(self.store.get_each(*names, reserve))
         get = self.store.get_blocking
         return ((number, get(self.key(coords), None, reserve)) for number, coords in enumerate(run.chunk_coords()))
+
+    def fetch_single(self, run: SingleRun) -> Iterable[tuple[int, Buffer | None]]:
+        return ((0, self.store.get_blocking(self.key(run.coords), None, scratch.encoded.reserve)),)
 
     def copy_blocking(self, run: AnyRun, memory: memoryview) -> list[int]:
         nbytes = self.pipeline_of(run.coords).spec.nbytes

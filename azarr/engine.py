@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast
 
 from azarr.codecs.pipeline import CodecPipeline
@@ -114,9 +114,9 @@ class Engine:
         small = nbytes <= LOOP_NBYTES and self._usual_executor
         return small and pipeline.releases_gil and not pipeline.spec.variable and not self.closed
 
-    async def call(self, function: Callable[..., T], *args: Any) -> T:
-        """The result of ``function(*args)``, run by the executor."""
-        return await call(self.executor, self.mailbox(), function, *args)
+    def call(self, function: Callable[..., T], *args: Any) -> Coroutine[Any, Any, T]:
+        """Have the executor run ``function(*args)``, whose result is to be awaited."""
+        return call(self.executor, self.mailbox(), function, *args)
 
     async def give_way(self) -> None:
         """Count a small piece of work on the loop itself; if there have been many in this turn of the loop, wait for the next."""

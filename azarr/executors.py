@@ -10,9 +10,9 @@ import asyncio
 import os
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from queue import SimpleQueue
-from typing import Any, Protocol, TypeAlias, TypeVar, cast
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 T = TypeVar("T")
 Jobs: TypeAlias = "SimpleQueue[tuple[Mailbox, OnDone, Callable[..., Any], tuple[Any, ...]] | None]"
@@ -125,14 +125,14 @@ class Reply:
                 continue
 
 
-async def call(executor: CodecExecutor, mailbox: Mailbox, function: Callable[..., T], *args: Any) -> T:
-    """The result of one job. Where the caller is cancelled, the job still comes to its end before the cancellation goes on."""
+def call(executor: CodecExecutor, mailbox: Mailbox, function: Callable[..., T], *args: Any) -> Coroutine[Any, Any, T]:
+    """Begin a job, whose result is to be awaited.
+
+    Where the caller is cancelled, the job still comes to its end before the cancellation goes on.
+    """
     reply = Reply()
     executor.submit(mailbox, reply, function, *args)
-    try:
-        return cast("T", await reply.outcome())
-    finally:
-        del reply
+    return reply.outcome()
 
 
 class InlineExecutor:

@@ -104,8 +104,19 @@ class ChunkReads:
                 span.fail(error, seconds=share)
 
 
-NO_READS = ChunkReads(())
-"""The chunks of which nobody is told."""
+class NoReads(ChunkReads):
+    """The reading of chunks of which nobody is told."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        super().__init__(())
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        pass
+
+
+NO_READS = NoReads()
 
 
 def chunk_reads(source: Observable, batch: Sequence[AnyRun]) -> ChunkReads:

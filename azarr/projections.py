@@ -57,23 +57,15 @@ class Run(NamedTuple):
 
     def chunk_coords(self) -> list[Coords]:
         """Where the chunks lie in the grid."""
-        if not self.coords:
-            return [()]
         lead, first, tail = self.coords[: self.axis], self.coords[self.axis], self.coords[self.axis + 1 :]
         return [(*lead, first + number, *tail) for number in range(self.length)]
 
-    def single(self, number: int) -> Run:
+    def single(self, number: int) -> SingleRun:
         """The chunk ``number`` of the run as a run of its own."""
-        if self.length == 1:
-            return self
-        sides = (*self.sides[: self.axis], self.parts[number], *self.sides[self.axis + 1 :])
-        coords, _, out, _, full, _ = zip(*sides, strict=True)
-        return Run(self.axis, 1, coords, out, all(full), (self.parts[number],), sides)
+        return SingleRun(join((*self.sides[: self.axis], self.parts[number], *self.sides[self.axis + 1 :])))
 
     def projections(self) -> Iterator[Projection]:
         """The chunks one by one."""
-        if not self.parts:
-            return iter([join(())])
         lead, tail = self.sides[: self.axis], self.sides[self.axis + 1 :]
         if any(type(each.chunk) is not slice for each in (*lead, *tail, *self.parts)):
             return (join((*lead, part, *tail)) for part in self.parts)
@@ -93,13 +85,11 @@ class Run(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class PointRun:
-    """One chunk of which single points are wanted; as ``Run``."""
+class SingleRun:
+    """One chunk; as ``Run``."""
 
     axis: ClassVar[int] = 0
     length: ClassVar[int] = 1
-    full: ClassVar[bool] = False
-    out: ClassVar[tuple[Part, ...]] = ()
     projection: Projection
 
     @property
@@ -107,13 +97,23 @@ class PointRun:
         """Where the chunk lies in the grid."""
         return self.projection.coords
 
-    def single(self, number: int) -> PointRun:
+    @property
+    def out(self) -> tuple[Part, ...]:
+        """The part of the result that it is."""
+        return self.projection.out
+
+    @property
+    def full(self) -> bool:
+        """As of the projection."""
+        return self.projection.full
+
+    def single(self, number: int) -> SingleRun:
         """The run itself."""
         del number
         return self
 
     def chunk_coords(self) -> list[Coords]:
-        """The same, in a list."""
+        """The one chunk, in a list."""
         return [self.projection.coords]
 
     def projections(self) -> Iterator[Projection]:
@@ -121,7 +121,7 @@ class PointRun:
         return iter([self.projection])
 
 
-AnyRun: TypeAlias = Run | PointRun
+AnyRun: TypeAlias = Run | SingleRun
 
 
 def plan_of(selection: AnySelection, chunks: tuple[int | ChunkLengths, ...], shape: tuple[int, ...]) -> AnyPlan:
@@ -131,14 +131,14 @@ def plan_of(selection: AnySelection, chunks: tuple[int | ChunkLengths, ...], sha
     return Plan(tuple(map(axis_plan, selection.axes, chunks, shape)))
 
 
-def lone_run(selection: AnySelection, chunks: tuple[int | ChunkLengths, ...], shape: tuple[int, ...]) -> Run | None:
+def lone_run(selection: AnySelection, chunks: tuple[int | ChunkLengths, ...], shape: tuple[int, ...]) -> SingleRun | None:
     """The run that a block of one chunk is; ``None`` of all that is not known at once to be that.
 
     It is the one that a plan has, whose making took more than a quarter of a small read.
     """
     if not isinstance(selection, Selection) or not selection.axes:
         return None
-    sides, coords, outs, whole = [], [], [], True
+    coords, parts, outs, covers, whole = [], [], [], True, True
     for axis, chunk, length in zip(selection.axes, chunks, shape, strict=True):
         if type(axis) is not AxisSelection or type(chunk) is not int or not axis.length:
             return None
@@ -149,13 +149,13 @@ def lone_run(selection: AnySelection, chunks: tuple[int | ChunkLengths, ...], sh
         end = begin + (count - 1) * step + 1
         if end > chunk:
             return None
-        full = count == chunk and first + chunk <= length
-        whole = whole and full
-        out = slice(0, count)
-        sides.append(AxisProjection(place, slice(begin, end, step), out, full or count == length - first, full, chunk))
+        if count != chunk or first + chunk > length:
+            whole = False
+            covers = covers and count == length - first
         coords.append(place)
-        outs.append(out)
-    return Run(len(sides) - 1, 1, tuple(coords), tuple(outs), whole, (sides[-1],), tuple(sides))
+        parts.append(slice(begin, end, step))
+        outs.append(slice(0, count))
+    return SingleRun(Projection(tuple(coords), tuple(parts), tuple(outs), covers, whole))
 
 
 class Plan(NamedTuple):
@@ -206,20 +206,15 @@ class Plan(NamedTuple):
             return False
         return (number := self.number_after(coords) - 1) >= 0 and next(self.part(number, number + 1)[0].projections()).coords == coords
 
-    def runs(self, longest: int, *, align: tuple[int, ...] | None = None) -> Iterator[Run]:
+    def runs(self, longest: int, *, align: tuple[int, ...] | None = None) -> Iterator[AnyRun]:
         """The chunks in C order, up to ``longest`` neighbours at a time along the last axis that has several.
 
         With ``align`` (chunks per shard along each axis) no run crosses from one shard into the next.
         """
         ndim = len(self.axes)
-        if ndim == 0:
-            yield Run(0, 1, (), (), full=True, parts=(), sides=())
-            return
         several = [number for number in range(ndim) if self.axes[number].count != 1]
         if not several:
-            sides = tuple(axis[0] for axis in self.axes)
-            coords, _, out, _, full, _ = zip(*sides, strict=True)
-            yield Run(ndim - 1, 1, coords, out, all(full), (sides[-1],), sides)
+            yield SingleRun(join(tuple(axis[0] for axis in self.axes)))
             return
         if any(self.axes[number].count == 0 for number in several):
             return
@@ -299,10 +294,10 @@ class PointPlan:
         first = self._order[self._starts[number]]
         return tuple(place_of(int(each[first]), chunk) for each, chunk in zip(self._points, self._chunks, strict=True))
 
-    def runs(self, longest: int, *, align: tuple[int, ...] | None = None) -> Iterator[PointRun]:
+    def runs(self, longest: int, *, align: tuple[int, ...] | None = None) -> Iterator[SingleRun]:
         """The chunks, each a run of its own."""
         del longest, align
-        return (PointRun(projection) for projection in self.projections())
+        return (SingleRun(projection) for projection in self.projections())
 
 
 def cut(axes: tuple[AnyAxisPlan, ...], first: int, last: int) -> Iterator[tuple[AnyAxisPlan, ...]]:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +22,7 @@ from azarr.crew import Crew
 from azarr.engine import Engine
 from azarr.errors import CodecError
 from azarr.observing import chunk_reads, telling
-from azarr.projections import AnyRun, Run
+from azarr.projections import AnyRun, SingleRun
 from azarr.runners import TaskRunner
 from azarr.selection import AnySelection
 from azarr.stores.base import AT_HAND_NBYTES
@@ -40,12 +41,14 @@ SHARES = 4
 """Jobs that each worker has at least, as far as there are chunks: the last one should not work alone for long."""
 
 
-async def read(source: ChunkSource, selection: AnySelection, out: Array, engine: Engine) -> None:
-    """Fill ``out`` (every axis of the array, dropped ones with length 1) with what ``selection`` names."""
+def read(source: ChunkSource, selection: AnySelection, out: Array, engine: Engine) -> Coroutine[Any, Any, None]:
+    """Fill ``out`` (every axis of the array, dropped ones with length 1) with what ``selection`` names; to be awaited."""
     source = source.operation(engine.telemetry, engine.place)
-    if source.observer is None:
-        await fill(source, selection, out, engine)
-        return
+    return fill(source, selection, out, engine) if source.observer is None else fill_and_tell(source, selection, out, engine)
+
+
+async def fill_and_tell(source: ChunkSource, selection: AnySelection, out: Array, engine: Engine) -> None:
+    """As ``fill``, and whoever listens is told of it."""
     with telling(source.observer, "read", nbytes=out.size * element_nbytes(out.dtype)):
         await fill(source, selection, out, engine)
 
@@ -91,7 +94,7 @@ async def fill(source: ChunkSource, selection: AnySelection, out: Array, engine:
     await Window(batches, TaskRunner(fetch_and_place), window).drain()
 
 
-def placed_at_hand(source: ChunkSource, out: Array, run: Run) -> bool:
+def placed_at_hand(source: ChunkSource, out: Array, run: SingleRun) -> bool:
     """Whether ``run`` was a small chunk without compression that the store had at hand; it is in ``out`` then, without a worker."""
     pipeline = source.pipeline_of(run.coords)
     nbytes = pipeline.spec.nbytes
@@ -110,14 +113,14 @@ def placed_at_hand(source: ChunkSource, out: Array, run: Run) -> bool:
     return True
 
 
-def memory_for(pipeline: CodecPipeline, out: Array, run: Run) -> memoryview | None:
+def memory_for(pipeline: CodecPipeline, out: Array, run: SingleRun) -> memoryview | None:
     """The memory of ``out``, all of which ``run`` is, where it is the memory of the chunk as well."""
     if run.full and pipeline.direct and out.flags.c_contiguous and out.dtype == pipeline.spec.dtype:
         return bytes_of(out)
     return None
 
 
-def read_alone(source: ChunkSource, out: Array, run: Run) -> None:
+def read_alone(source: ChunkSource, out: Array, run: SingleRun) -> None:
     """Fetch and place the chunk that all of ``out`` is of; for workers, on a blocking store."""
     pipeline = source.pipeline_of(run.coords)
     memory = memory_for(pipeline, out, run) if pipeline.compressed else None
@@ -125,7 +128,7 @@ def read_alone(source: ChunkSource, out: Array, run: Run) -> None:
         read_batch(source, out, (run,))
         return
     with chunk_reads(source, (run,)):
-        if decode_run(pipeline, run, source.fetch_blocking(run), memory):
+        if decode_run(pipeline, run, source.fetch_single(run), memory):
             out[...] = pipeline.spec.fill_value
 
 

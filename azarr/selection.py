@@ -46,8 +46,9 @@ class AxisSelection(NamedTuple):
     def slice(self, item: slice, position: int) -> AxisSelection:
         """The elements of this selection that ``item`` names."""
         start, stop, step = indices_of(item, self.length, position)
-        length = len(range(start, stop, step)) if step != 1 else max(0, stop - start)
-        return AxisSelection(self.start + start * self.step, length, self.step * step)
+        if step == self.step == 1:  # the usual case
+            return AxisSelection(self.start + start, stop - start if stop > start else 0)
+        return AxisSelection(self.start + start * self.step, len(range(start, stop, step)), self.step * step)
 
     def forward(self) -> AxisSelection:
         """The same elements in ascending order."""
@@ -120,16 +121,23 @@ class Selection(NamedTuple):
 
     def forward(self) -> Selection:
         """The same elements, every axis in ascending order."""
-        return Selection(tuple([axis.forward() for axis in self.axes])) if self.reversed else self
+        for axis in self.axes:
+            if axis.step < 0:
+                return Selection(tuple([each.forward() for each in self.axes]))
+        return self
 
     def select(self, key: BasicKey) -> Selection:
         """What ``key`` selects of what is selected here; ``SelectionError`` where there is no such thing."""
         if key is Ellipsis:
             return self
-        if isinstance(key, tuple) and len(key) == len(self.axes) and not self.dropped:
-            slices = [item for item in key if isinstance(item, slice)]
-            if len(slices) == len(key):  # the usual case, for which there is a shorter way
-                return Selection(tuple(map(slice_axis, self.axes, slices, range(len(slices)))))
+        if isinstance(key, tuple) and len(key) == len(self.axes):
+            axes: list[AxisSelection | IndexSelection] = []
+            for axis, item in zip(self.axes, key, strict=True):
+                if type(item) is not slice or axis.dropped:
+                    break
+                axes.append(axis.slice(item, len(axes)))
+            else:  # the usual case, for which this is a shorter way
+                return Selection(tuple(axes))
         return self._each(key, select_axis)
 
     def outer(self, key: OuterKey) -> Selection:
@@ -213,6 +221,11 @@ def as_planned(values: Array, selection: AnySelection) -> Array:
     """
     if isinstance(selection, PointSelection):
         return values.reshape(-1)
+    for axis in selection.axes:
+        if axis.dropped or axis.step < 0:
+            break
+    else:  # the usual case
+        return values
     full = np.expand_dims(values, selection.dropped) if selection.dropped else values
     return np.flip(full, selection.reversed) if selection.reversed else full  # flipping nothing makes a scalar of a scalar array
 
@@ -251,11 +264,6 @@ def indices_of(item: slice, length: int, position: int) -> tuple[int, int, int]:
         return item.indices(length)
     except (TypeError, ValueError) as error:
         raise SelectionError(f"axis {position}: {item} is not a slice of whole numbers with a step other than 0") from error
-
-
-def slice_axis(axis: AxisSelection | IndexSelection, item: slice, position: int) -> AxisSelection | IndexSelection:
-    """What a slice selects along ``axis``, the one at ``position`` in the user's view."""
-    return axis.slice(item, position)
 
 
 def select_axis(axis: AxisSelection | IndexSelection, item: Any, position: int) -> AxisSelection | IndexSelection:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -26,7 +26,7 @@ from azarr.codecs.pipeline import CodecPipeline
 from azarr.codecs.sharding import ShardIndex, ShardLayout
 from azarr.errors import CodecError, TransientStoreError
 from azarr.observing import Observer, observed_copy
-from azarr.projections import AnyRun, Projection, Run, lone_run, plan_of
+from azarr.projections import AnyRun, Projection, SingleRun, lone_run, plan_of
 from azarr.selection import AnySelection
 from azarr.shard_parts import Gathered, Placed, Ranges, copied, cut, reserve_part
 from azarr.stores.base import BlockingStore, ReadableStore, Reserve, Stamped, stamped
@@ -69,6 +69,13 @@ class Located:
         if found.value is None:
             return False
         return found.stamp == self.stamp or (not self.remembered and None in (found.stamp, self.stamp))
+
+    def where(self, number: int) -> Span | None:
+        """Where inner chunk ``number`` is, if the index says so and that makes sense."""
+        try:
+            return None if self.index is None else self.index.spans((number,))[0]
+        except CodecError:
+            return None
 
     def lasting(self) -> Located | None:
         """What may be remembered of it: that there is no shard cannot be verified later, nor where a stamp keeps a value in memory."""
@@ -155,7 +162,7 @@ class ShardedChunks:
         fresh = placed(fresh, place)
         return observed_copy(fresh, telemetry) if telemetry.active else fresh
 
-    def alone(self, selection: AnySelection) -> Run | None:
+    def alone(self, selection: AnySelection) -> SingleRun | None:
         return lone_run(selection, self.chunks, self._shape)
 
     def extent(self, selection: AnySelection) -> Extent:
@@ -186,19 +193,16 @@ class ShardedChunks:
     def _unit(self, coords: Coords) -> Coords:
         return tuple([index // count for index, count in zip(coords, self.chunks_per_unit, strict=True)])
 
-    def _number(self, coords: Coords) -> int:
-        return self._layout.number(tuple([index % count for index, count in zip(coords, self.chunks_per_unit, strict=True)]))
-
     def _locate(self, located: Located, coords: Sequence[Coords], wanted: Sequence[int]) -> Ranges:
         """Where the chunks with the numbers ``wanted`` among ``coords`` are; those that are not stored are left out."""
         if located.index is None:
             return []
         try:
-            spans = located.index.spans([self._number(coords[number]) for number in wanted])
+            spans = located.index.spans([self._layout.number(coords[number]) for number in wanted])
         except CodecError:
             for number in wanted:
                 with about(coords[number]):
-                    located.index.spans([self._number(coords[number])])
+                    located.index.spans([self._layout.number(coords[number])])
             raise
         return [(number, span) for number, span in zip(wanted, spans, strict=True) if span is not None]
 
@@ -243,7 +247,7 @@ class ShardedChunks:
             yield from ((number, None) for number in wanted if number not in left)
             for merged in merge(ranges, NEAR):
                 where = span_of(merged)
-                found = store.get_stamped_blocking(key, where, scratch.encoded.reserve)
+                found = store.get_stamped_blocking(key, ByteRange(*where), scratch.encoded.reserve)
                 if not self._fits(unit, located, found):
                     break
                 yield from cut(found.value, merged, where.start, coords)
@@ -252,6 +256,17 @@ class ShardedChunks:
                 return
             wanted = sorted(left)
         raise self._restless(key)
+
+    def fetch_single(self, run: SingleRun) -> Iterable[tuple[int, Buffer | None]]:
+        unit = self._unit(run.coords)
+        located = self._remembered.get(unit)
+        where = None if located is None else located.where(self._layout.number(run.coords))
+        if located is None or where is None:
+            return self.fetch_blocking(run)
+        found = cast("BlockingStore", self.store).get_stamped_blocking(self.key(unit), ByteRange(*where), scratch.encoded.reserve)
+        if found.value is None or found.stamp != located.stamp or len(found.value) != where.stop - where.start:
+            return self.fetch_blocking(run)
+        return ((0, found.value),)
 
     def _restless(self, key: str) -> TransientStoreError:
         return TransientStoreError(f"{key!r} was replaced each time while it was read, {ATTEMPTS} times: let its writers pause", key=key)
@@ -271,7 +286,7 @@ class ShardedChunks:
         store, key, wanted = cast("BlockingStore", self.store), self.key(unit), range(len(coords))
         located, ranges = self._known(unit, coords, wanted) or self._index_blocking(unit, coords, wanted)
         groups = list(merge(ranges, NEAR))
-        spans = [Span(group[0][1].start, max(where.stop for _, where in group)) for group in groups]
+        spans = list(map(span_of, groups))
         total, filled = sum(where.stop - where.start for where in spans), 0
         if total > joined_nbytes(self.pipeline, len(coords)):
             return self
@@ -310,7 +325,7 @@ class ShardedChunks:
             for merged in merge(ranges):
                 where = span_of(merged)
                 async with requests:
-                    found = await stamped(self.store, key, where)
+                    found = await stamped(self.store, key, ByteRange(*where))
                 if not self._fits(unit, located, found):
                     break
                 for number, chunk in cut(found.value, merged, where.start, coords):
@@ -339,7 +354,7 @@ class ShardedChunks:
         patches: dict[int, list[tuple[Projection, Array]]] = {}
         for unit, selection, values in pieces:
             for projection in self.extent(selection).chunks.within(unit, layout.grid_shape).projections():
-                patches.setdefault(self._number(projection.coords), []).append((projection, values[projection.out or ...]))
+                patches.setdefault(self._layout.number(projection.coords), []).append((projection, values[projection.out or ...]))
         for number, each in patches.items():
             with about(each[0][0].coords):
                 encoded = encoded_or_none(self.pipeline.whole, patched(self.pipeline, parts[number], each))

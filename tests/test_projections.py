@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from azarr.axis_plans import AxisPlan
 from azarr.chunk_grids import RegularGrid
 from azarr.chunk_lengths import ChunkLengths
-from azarr.projections import REMEMBERED, AnyPlan, Plan, PointPlan, PointRun, Projection, lone_run, plan_of
+from azarr.projections import REMEMBERED, AnyPlan, Plan, PointPlan, Projection, lone_run, plan_of
 from azarr.selection import AxisSelection, Selection
 
 
@@ -354,7 +354,7 @@ def test_a_single_chunk_of_a_run_is_a_run(case, longest):
         assert run.full == all(single.full for single in singles)
         for single in singles:
             (projection,) = single.projections()
-            assert isinstance(single, PointRun) or single.full == projection.full
+            assert single.full == projection.full
             assert not single.full or projection.out == single.out
 
 

@@ -196,7 +196,8 @@ class CodecPipeline:
         return data
 
     def _decompress_into(self, data: Buffer, out: memoryview) -> None:
-        self._bytes_codecs[0].decode_into(self._decompress(data, 1), out)
+        codecs = self._bytes_codecs
+        codecs[0].decode_into(self._decompress(data, 1) if len(codecs) > 1 else data, out)
 
     def _deserialize(self, data: Buffer) -> Array:
         chunk = self._serializer.decode(data, self._stored)

@@ -138,9 +138,9 @@ class ShardIndex:
 
     def spans(self, numbers: Sequence[int], shard_nbytes: int = 2**63 - 1) -> list[Span | None]:
         """Where inner chunks are, ``None`` for those that are not stored; ``CodecError`` where one cannot be in the shard."""
-        entries = self._entries[numbers[0] : numbers[0] + 1] if len(numbers) == 1 else self._entries[numbers]
+        entries = (self._entries[numbers[0]].tolist(),) if len(numbers) == 1 else self._entries[numbers].tolist()
         found: list[Span | None] = []
-        for number, (start, nbytes) in zip(numbers, entries.tolist(), strict=True):
+        for number, (start, nbytes) in zip(numbers, entries, strict=True):
             if start == nbytes == EMPTY:
                 found.append(None)
             elif EMPTY in {start, nbytes} or start + nbytes > shard_nbytes:
@@ -184,10 +184,10 @@ class ShardLayout:
         return itertools.product(*map(range, self.grid_shape))
 
     def number(self, coords: Coords) -> int:
-        """The place of the inner chunk at ``coords`` (counted within the shard) in the index."""
+        """The place of the inner chunk at ``coords`` (counted within the shard, or within the array) in the index."""
         number = 0
         for index, count in zip(coords, self.grid_shape, strict=True):
-            number = number * count + index
+            number = number * count + index % count
         return number
 
     def region(self, coords: Coords) -> tuple[slice, ...]:

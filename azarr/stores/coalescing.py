@@ -96,7 +96,7 @@ class CoalescingStore(Wrapping):
                 self._start(asks, [each], each.part)
         for wanted in ranges.values():
             for group in merge(enumerate(part for _, part in wanted), self._gap, self._most):
-                self._start(asks, [wanted[number][0] for number, _ in group], span_of(group))
+                self._start(asks, [wanted[number][0] for number, _ in group], ByteRange(*span_of(group)))
 
     def _start(self, asks: LoopAsks[Fetched], wanted: list[Wanted], part: Request) -> None:
         def over() -> None:

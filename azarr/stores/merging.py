@@ -32,6 +32,6 @@ def merge(ranges: Iterable[tuple[int, SpanT]], gap: int = GAP, most: int = MOST)
         yield group
 
 
-def span_of(group: Sequence[tuple[int, SpanT]]) -> ByteRange:
-    """The range that has all ranges of a group."""
-    return ByteRange(group[0][1].start, max(where.stop or 0 for _, where in group))
+def span_of(group: Sequence[tuple[int, SpanT]]) -> Span:
+    """What has all ranges of a group."""
+    return Span(group[0][1].start, max(where.stop or 0 for _, where in group))
