@@ -23,7 +23,7 @@ from azarr.chunk_sources import Batch, Extent, Fetcher, Piece, Place, about, enc
 from azarr.codecs import scratch
 from azarr.codecs.fields import FieldPipeline
 from azarr.codecs.pipeline import CodecPipeline
-from azarr.codecs.sharding import ShardIndex, ShardLayout
+from azarr.codecs.sharding import NewShard, ShardIndex, ShardLayout
 from azarr.errors import CodecError, TransientStoreError
 from azarr.observing import Observer, observed_copy
 from azarr.projections import AnyRun, Projection, SingleRun, lone_run, plan_of
@@ -350,14 +350,17 @@ class ShardedChunks:
 
     def update(self, old: Buffer | None, pieces: Sequence[Piece]) -> Buffer | None:
         layout = self._layout
-        parts: list[Buffer | None] = [None] * layout.nchunks if old is None else layout.split(old)
+        kept: list[Buffer | None] = [None] * layout.nchunks if old is None else layout.split(old)
         patches: dict[int, list[tuple[Projection, Array]]] = {}
         for unit, selection, values in pieces:
             for projection in self.extent(selection).chunks.within(unit, layout.grid_shape).projections():
                 patches.setdefault(self._layout.number(projection.coords), []).append((projection, values[projection.out or ...]))
-        for number, each in patches.items():
-            with about(each[0][0].coords):
-                encoded = encoded_or_none(self.pipeline.whole, patched(self.pipeline, parts[number], each))
-            # an uncompressed chunk shares memory with what will be overwritten or belongs to the caller
-            parts[number] = encoded if encoded is None or self.pipeline.compressed else bytes(encoded)
-        return None if all(part is None for part in parts) else layout.join(parts)
+        shard = NewShard(layout, len(patches) * self.pipeline.spec.nbytes + (0 if old is None else len(old)))
+        for number, part in enumerate(kept):
+            encoded = part
+            if (each := patches.get(number)) is not None:
+                with about(each[0][0].coords):
+                    encoded = encoded_or_none(self.pipeline.whole, patched(self.pipeline, part, each))
+            if encoded is not None:
+                shard.put(number, encoded)
+        return None if shard.empty else shard.encoded()

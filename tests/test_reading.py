@@ -15,6 +15,7 @@ from azarr import reading
 from azarr.codecs import Crc32c, Gzip, Zstd, scratch
 from azarr.errors import ChecksumError, CodecError, StoreError
 from azarr.stores import page_cache
+from tests.joined_shards import joined
 
 EXPECTED = np.arange(1, 97, dtype="i4").reshape(8, 12)
 """Chunks of 2 x 3 elements in a grid of 4 x 4; shards hold 2 x 2 of them."""
@@ -234,7 +235,7 @@ async def test_a_damaged_inner_chunk_is_an_error_that_names_it(faulty_store, way
     parts = layout_.split(bytes(await faulty_store.get("c/0/1")))
     number = layout_.number((1, 0))  # of the grid's (1, 2)
     parts[number] = harm(bytes(parts[number]))
-    await faulty_store.set("c/0/1", layout_.join(parts))
+    await faulty_store.set("c/0/1", joined(layout_, parts))
     for view in (array, array[2:4, 6:9], array[3, 7], array[1:5, ::2]):
         with pytest.raises(error) as caught:
             await view.read()

@@ -26,6 +26,7 @@ from azarr.sharded_chunks import NEAR
 from azarr.stores.latency import LatencyStore
 from azarr.stores.memory import MemoryStore
 from azarr.types import ByteRange
+from tests.joined_shards import joined
 
 PLAIN = (Bytes("big"), Zstd(1))
 INDEX = (Bytes("big"),)
@@ -139,7 +140,7 @@ async def rows(shard_of=lambda parts: parts, *, missing=()):
     await array.write(ROWS)
     layout = array.metadata.codecs[0].layout(array.metadata.chunk_spec)
     parts = [None if number in missing else part for number, part in enumerate(layout.split(store.get_blocking("a/c/0/0")))]
-    store.set_blocking("a/c/0/0", shard_of(parts) if shard_of(parts) is not parts else layout.join(parts))
+    store.set_blocking("a/c/0/0", shard_of(parts) if shard_of(parts) is not parts else joined(layout, parts))
     store.parts.clear()
     return array, store
 

@@ -93,11 +93,11 @@ class Sharding(ArrayToBytesCodec):
 
     def encode(self, chunk: Array, spec: ChunkSpec) -> Buffer:
         layout = self.layout(spec)
-        parts = [
-            None if is_fill(part := chunk[layout.region(coords) or ...], spec.fill) else bytes(layout.pipeline.encode(part))
-            for coords in layout.coords()
-        ]
-        return layout.join(parts)
+        shard = NewShard(layout, chunk.nbytes)
+        for number, coords in enumerate(layout.coords()):
+            if not is_fill(part := chunk[layout.region(coords) or ...], spec.fill):
+                shard.put(number, layout.pipeline.encode(part))
+        return shard.encoded()
 
     def decode(self, data: Buffer, spec: ChunkSpec) -> Array:
         layout = self.layout(spec)
@@ -213,17 +213,50 @@ class ShardLayout:
         spans = index.spans(range(self.nchunks), len(view))
         return [None if where is None else view[where.start : where.stop] for where in spans]
 
-    def join(self, parts: Sequence[Buffer | None]) -> bytes:
-        """The shard of encoded inner chunks in C order, ``None`` for those that are not stored."""
-        entries = np.full((self.nchunks, 2), EMPTY, np.uint64)
-        offset = self.index_nbytes if self.index_location == "start" else 0
-        for number, part in enumerate(parts):
-            if part is not None:
-                entries[number] = offset, len(part)
-                offset += len(part)
-        index = self._index_pipeline.encode(entries.reshape(self._index_pipeline.spec.shape))
-        stored = [part for part in parts if part is not None]
-        return b"".join([index, *stored] if self.index_location == "start" else [*stored, index])
+    def encode_index(self, entries: Array) -> Buffer:
+        """The bytes of an index of pairs: where each inner chunk begins, and how many bytes it has."""
+        return self._index_pipeline.encode(entries.reshape(self._index_pipeline.spec.shape))
+
+
+class NewShard:
+    """A shard that is put together, one encoded inner chunk after the other; what is never put in is not stored.
+
+    ``likely`` bytes of inner chunks will hardly be exceeded. So much memory is asked for at once: what is not used of it costs nothing,
+    while memory that grows bit by bit is copied time and again.
+    """
+
+    __slots__ = ("_entries", "_layout", "_memory", "_nbytes", "empty")
+
+    def __init__(self, layout: ShardLayout, likely: int) -> None:
+        self._layout = layout
+        self._entries = np.full((layout.nchunks, 2), EMPTY, np.uint64)
+        self._memory = np.empty(likely + 2 * layout.index_nbytes, np.uint8).data
+        self._nbytes = layout.index_nbytes if layout.index_location == "start" else 0
+        self.empty = True
+        """Whether nothing has been put in yet."""
+
+    def put(self, number: int, part: Buffer) -> None:
+        """Copy inner chunk ``number`` behind what there is."""
+        self._entries[number] = self._nbytes, len(part)
+        self._append(part)
+        self.empty = False
+
+    def encoded(self) -> memoryview:
+        """The whole shard."""
+        index = self._layout.encode_index(self._entries)
+        if self._layout.index_location == "end":
+            self._append(index)
+        else:
+            self._memory[: len(index)] = index
+        return self._memory[: self._nbytes]
+
+    def _append(self, part: Buffer) -> None:
+        start, self._nbytes = self._nbytes, self._nbytes + len(part)
+        if self._nbytes > len(self._memory):
+            longer = np.empty(2 * self._nbytes, np.uint8).data
+            longer[:start] = self._memory[:start]
+            self._memory = longer
+        self._memory[start : self._nbytes] = part
 
 
 def is_fill(chunk: Array, fill_value: FillValue) -> bool:
