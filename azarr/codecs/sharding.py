@@ -221,8 +221,9 @@ class ShardLayout:
 class NewShard:
     """A shard that is put together, one encoded inner chunk after the other; what is never put in is not stored.
 
-    ``likely`` bytes of inner chunks will hardly be exceeded. So much memory is asked for at once: what is not used of it costs nothing,
-    while memory that grows bit by bit is copied time and again.
+    There will hardly be more than ``likely`` bytes of inner chunks, and an eighth, by which codecs may make longer what they cannot make
+    shorter. So much memory is asked for at once: what is not used of it costs nothing, while memory that grows bit by bit is copied time
+    and again.
     """
 
     __slots__ = ("_entries", "_layout", "_memory", "_nbytes", "empty")
@@ -230,7 +231,7 @@ class NewShard:
     def __init__(self, layout: ShardLayout, likely: int) -> None:
         self._layout = layout
         self._entries = np.full((layout.nchunks, 2), EMPTY, np.uint64)
-        self._memory = np.empty(likely + 2 * layout.index_nbytes, np.uint8).data
+        self._memory = np.empty(likely + likely // 8 + 2 * layout.index_nbytes, np.uint8).data
         self._nbytes = layout.index_nbytes if layout.index_location == "start" else 0
         self.empty = True
         """Whether nothing has been put in yet."""
