@@ -258,6 +258,7 @@ class ShardedChunks:
         raise self._restless(key)
 
     def fetch_single(self, run: SingleRun) -> Iterable[tuple[int, Buffer | None]]:
+        # All that several chunks need would be a third of the time that one takes. Whatever is not as remembered is left to that.
         unit = self._unit(run.coords)
         located = self._remembered.get(unit)
         where = None if located is None else located.where(self._layout.number(run.coords))
