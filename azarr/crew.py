@@ -10,6 +10,7 @@ import asyncio
 import itertools
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, Generic, TypeVar
@@ -22,6 +23,9 @@ T = TypeVar("T")
 TAKE, MOST = 0.002, 32
 """Seconds of work, and pieces, that a worker takes at once: workers that come back too often wait for each other."""
 
+LEFT = 16
+"""Pieces at most that wait for a waiter: each keeps a file open. Where a disk is slower than the codecs, the workers wait for it, too."""
+
 SLICE = 0.01
 """Seconds after which a worker lets other work in the queue go first, so that a small read does not wait for a large one."""
 
@@ -30,12 +34,14 @@ class Crew(Generic[T]):
     """Does ``function`` for each of ``items``, which are taken lazily, in the workers of an engine."""
 
     def __init__(self, engine: Engine, items: Iterator[T], function: Callable[[T], object]) -> None:
-        self._executor, self._mailbox = engine.executor, engine.mailbox()
+        self._executor, self._waiters, self._mailbox = engine.executor, engine.waiters, engine.mailbox()
         self._items, self._function = items, function
         self._mutex, self._counting = threading.Lock(), threading.Lock()
         self._stop = threading.Event()
         self._error: BaseException | None = None
         self._lanes = max(1, self._executor.workers)
+        self._left: deque[Callable[[], object]] = deque()
+        self._waiting = 0
         self._reply = Reply()
 
     async def run(self) -> None:
@@ -103,6 +109,37 @@ class Crew(Generic[T]):
             with self._counting:
                 self._lanes -= 1
             function()
+
+    def leave(self, function: Callable[[], object]) -> None:
+        """Have a waiter call ``function``, which waits rather than works; or this worker, where much has been left already.
+
+        It is called in any case.
+        """
+        with self._counting:
+            mine = len(self._left) >= LEFT or not self._executor.workers
+            more = not mine and self._waiting < self._waiters.workers
+            if more:
+                self._waiting += 1
+                self._lanes += 1
+            if not mine:
+                self._left.append(function)
+        if mine:
+            function()
+        elif more:
+            try:
+                self._waiters.submit(self._mailbox, self._on_done, self._clear)
+            except RuntimeError:  # the engine has been closed
+                self._mailbox.post(self._on_done, self._clear(), None)
+
+    def _clear(self) -> bool:
+        """Do what has been left until nothing is; in a waiter."""
+        while True:
+            with self._counting:
+                if not self._left:
+                    self._waiting -= 1
+                    return False
+                function = self._left.popleft()
+            self._late(function)
 
     def _resume(self, function: Callable[[], object], _: BaseException | None) -> None:
         self._submit(partial(self._late, function))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast
 
 from azarr.codecs.pipeline import CodecPipeline
 from azarr.deferred import DeferredModule
-from azarr.executors import CodecExecutor, Mailbox, call
+from azarr.executors import CodecExecutor, Mailbox, ThreadExecutor, call
 from azarr.process_executor import executor_of
 from azarr.stores.base import ReadableStore
 from azarr.telemetry import Telemetry
@@ -23,6 +23,9 @@ else:  # what engines without a cache do without, and those to whom nobody liste
 
 LOOP_NBYTES = 16 * 2**10
 """Up to here, decoding a chunk takes the event loop less time than giving that to a worker does."""
+
+WAITERS = 2
+"""Threads that wait for a disk beside the workers: one hides four fifths of what two do, four no more than two."""
 
 TURN = 16
 """Pieces of work on the loop itself, each of some ten microseconds, in one turn of it; each task may do one more, and then has to wait."""
@@ -67,6 +70,8 @@ class Engine:
         self.telemetry = telemetry if telemetry is not None else Telemetry()
         self.cache = cache
         self.executor: CodecExecutor = executor_of(executor, workers)
+        self.waiters = ThreadExecutor(WAITERS)
+        """Where jobs wait, rather than work, so that the workers of the executor need not: for a disk to have what was written."""
         self._usual_executor = executor in (None, "threads")
         self.place: Callable[[CodecPipeline], CodecPipeline] | None = getattr(self.executor, "pipeline", None)
         """Makes pipelines work where the executor has them work; ``None`` where that is in the workers."""
@@ -85,9 +90,14 @@ class Engine:
 
     async def aclose(self) -> None:
         """Close the executor: its workers end once they have finished what they were given."""
+        self.close_workers()
+        self._by_loop.clear()
+
+    def close_workers(self) -> None:
+        """The part of closing that also works where the loop is gone."""
         self.closed = True
         self.executor.close()
-        self._by_loop.clear()
+        self.waiters.close()
 
     def mailbox(self) -> Mailbox:
         """Where the executor's outcomes for the running loop arrive."""
@@ -167,7 +177,7 @@ def default_engine() -> Engine:
     if found is not None:
         return found[0]
     for engine, _ in forget_closed(_default_engines):  # loops that were closed without being shut down
-        engine.executor.close()
+        engine.close_workers()
     engine = Engine()
     # Loops close the asynchronous generators that were begun on them; one that is suspended there closes the engine.
     lifetime = close_with_loop(loop, engine)

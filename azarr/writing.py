@@ -26,6 +26,7 @@ from azarr.projections import Projection
 from azarr.rewriting import rewrite
 from azarr.runners import TaskRunner
 from azarr.selection import AnySelection
+from azarr.stores.base import BeginSet, End, in_steps
 from azarr.types import Array, Buffer, Coords, element_nbytes
 from azarr.window import Window
 
@@ -78,32 +79,51 @@ async def write(source: ChunkSource, selection: AnySelection, values: Array, eng
 
 async def write_blocking(source: ChunkSource, locks: KeyedLocks, selection: AnySelection, values: Array, engine: Engine) -> None:
     """As ``write``, on a store whose calls block: everything is done in workers."""
+    units = source.extent(selection).units
+    # a worker that has nothing to go on with may as well wait; and where somebody listens, the store is one that tells of whole writes
+    begin_set = in_steps(source.store) if units.nchunks > engine.executor.workers else None
 
     def begin(unit: Projection) -> None:
         key = source.key(unit.coords)
         crew.begin(partial(locks.acquire_or_call, key), partial(write_one, unit, key))
 
     def write_one(unit: Projection, key: str) -> None:
+        end = None
         try:
             if not crew.stopped:
-                write_held_unit(source, unit_of(unit, selection, values))
+                end = write_held_unit(source, unit_of(unit, selection, values), begin_set)
+        finally:
+            if end is None:
+                locks.release(key)
+        if end is not None:
+            crew.leave(partial(end_one, end, key))
+
+    def end_one(end: End, key: str) -> None:
+        try:
+            end()
         finally:
             locks.release(key)
 
-    crew = Crew(engine, source.extent(selection).units.projections(), begin)
+    crew = Crew(engine, units.projections(), begin)
     await crew.run()
 
 
-def write_held_unit(source: ChunkSource, unit: Unit) -> None:
-    """Write one unit; for workers, on a store whose calls block, under the lock of the unit."""
+def write_held_unit(source: ChunkSource, unit: Unit, begin_set: BeginSet | None = None) -> End | None:
+    """Write one unit; for workers, on a store whose calls block, under the lock of the unit.
+
+    With ``begin_set`` of the store, the end of the write is left to what is answered, where it only waits.
+    """
     key, store, unit = source.key(unit.coords), source.store, unit.kept_by(source)
     with chunk_write(source, unit.coords):
         if not unit.full:
             store.update_blocking(key, partial(updated, source, unit))
         elif (new := updated(source, unit, None)) is None:
             store.erase_blocking(key)
+        elif begin_set is not None:
+            return begin_set(key, new)
         else:
             store.set_blocking(key, new)
+    return None
 
 
 async def write_unit(source: ChunkSource, locks: KeyedLocks, unit: Unit, engine: Engine, guard: Guard | None = None) -> None:

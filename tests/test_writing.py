@@ -4,6 +4,7 @@ import asyncio
 import json
 import math
 import re
+import threading
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from hypothesis.extra import numpy as npst
 
 import azarr
 from azarr.codecs import Crc32c
+from azarr.crew import LEFT
 from azarr.data_types import data_type_for
 from azarr.errors import ChecksumError, CodecError, SelectionError, StoreError, WriteError
 from azarr.writing import conform
@@ -571,3 +573,141 @@ async def test_what_is_written_is_stored_where_the_fill_value_is_undefined(dtype
     assert await memory.get("1") is None
     await array[3].write(fill[0])
     assert bytes(await memory.get("1")) == fill.tobytes()
+
+
+# Writes that wait for a disk
+
+
+class PatientStore(azarr.MemoryStore):
+    """A store whose writes end when ``go`` is set; ``begun`` and ``ended`` are the keys that they are of."""
+
+    def __init__(self):
+        super().__init__()
+        self.go, self.begun, self.ended = threading.Event(), [], []
+        self.failing = None
+
+    def set_blocking(self, key, value):
+        super().set_blocking(key, value)
+        self.ended.append(key)
+
+    def begin_set(self, key, value):
+        value = bytes(value)
+        self.begun.append(key)
+
+        def end():
+            assert self.go.wait(30)
+            if key == self.failing:
+                raise StoreError(f"cannot write {key!r}", key=key)
+            self.set_blocking(key, value)
+
+        return end
+
+
+async def eventually(condition):
+    async with asyncio.timeout(30):
+        while not condition():  # noqa: ASYNC110 - there is nothing to be woken by
+            await asyncio.sleep(0.001)
+
+
+@pytest.fixture
+async def patient():
+    store = PatientStore()
+    yield store
+    store.go.set()  # or a test that fails would hang
+
+
+async def chunks_of(store, count, engine):
+    array = await azarr.create_array(store, shape=(count,), dtype="i4", chunks=(1,), compressors=[], fill_value=0, engine=engine)
+    store.ended.clear()
+    return array
+
+
+async def test_workers_go_on_while_what_they_wrote_waits_for_the_disk(patient):
+    async with azarr.Engine(workers=1) as engine:
+        array = await chunks_of(patient, 10, engine)
+        writing = asyncio.create_task(array.write(np.arange(1, 11)))
+        await eventually(lambda: len(patient.begun) == 10)
+        assert patient.ended == []
+        patient.go.set()
+        await writing
+        assert sorted(patient.ended) == sorted(patient.begun) == await keys(patient)
+        assert np.array_equal(await array, np.arange(1, 11))
+
+
+async def test_workers_wait_for_a_disk_that_is_slower_than_they_are(patient):
+    async with azarr.Engine(workers=1) as engine:
+        array = await chunks_of(patient, 100, engine)
+        writing = asyncio.create_task(array.write(np.arange(1, 101)))
+        most = LEFT + engine.waiters.workers + engine.executor.workers
+        await eventually(lambda: len(patient.begun) > LEFT)
+        await asyncio.sleep(0.02)  # time enough to begin more, if they did
+        assert len(patient.begun) <= most
+        patient.go.set()
+        await writing
+        assert np.array_equal(await array, np.arange(1, 101))
+
+
+@pytest.mark.parametrize("count", [1, 2])
+async def test_workers_who_have_nothing_to_go_on_with_wait_themselves(patient, count):
+    async with azarr.Engine(workers=2) as engine:
+        array = await chunks_of(patient, count, engine)
+        await array.write(np.arange(1, count + 1))
+        assert patient.begun == []
+        assert len(patient.ended) == count
+
+
+async def test_a_write_that_fails_in_the_end_fails_and_lets_go_of_its_locks(patient):
+    async with azarr.Engine(workers=1) as engine:
+        array = await chunks_of(patient, 8, engine)
+        patient.failing = "c/3"
+        patient.go.set()
+        with pytest.raises(StoreError, match="cannot write 'c/3'"):
+            await array.write(np.arange(1, 9))
+        patient.failing = None
+        async with asyncio.timeout(30):
+            await array.write(np.arange(2, 10))
+        assert np.array_equal(await array, np.arange(2, 10))
+
+
+async def test_a_cancelled_write_ends_only_when_what_has_begun_has_ended(patient):
+    async with azarr.Engine(workers=1) as engine:
+        array = await chunks_of(patient, 10, engine)
+        writing = asyncio.create_task(array.write(np.arange(1, 11)))
+        await eventually(lambda: patient.begun)
+        for _ in range(3):
+            writing.cancel()
+            await asyncio.sleep(0)
+        assert not writing.done()
+        patient.go.set()
+        with pytest.raises(asyncio.CancelledError):
+            await writing
+        assert sorted(patient.ended) == sorted(patient.begun)
+        async with asyncio.timeout(30):
+            await array.write(7)
+        assert (await array).tolist() == [7] * 10
+
+
+async def test_what_has_begun_ends_when_the_engine_is_closed_meanwhile(patient):
+    engine = azarr.Engine(workers=1)
+    array = await chunks_of(patient, 10, engine)
+    ended = patient.begin_set
+
+    def closing(key, value):
+        engine.close_workers()
+        return ended(key, value)
+
+    patient.begin_set = closing
+    patient.go.set()
+    async with asyncio.timeout(30):
+        await array.write(np.arange(1, 11))
+    assert sorted(patient.ended) == sorted(patient.begun) == await keys(patient)
+
+
+async def test_no_thread_that_waits_is_left_behind(patient):
+    before = set(threading.enumerate())
+    patient.go.set()
+    async with azarr.Engine(workers=1) as engine:
+        array = await chunks_of(patient, 10, engine)
+        await array.write(3)
+        assert len(set(threading.enumerate()) - before) > 1
+    await eventually(lambda: set(threading.enumerate()) <= before)

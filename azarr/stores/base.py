@@ -228,12 +228,38 @@ class PromptStore(Protocol):
 
 def at_hand(store: object) -> Callable[[str, int, Reserve], Buffer | None] | None:
     """The ``get_at_hand`` of ``store``; ``None`` where it has none, or is of a class that changes how that of the method reads."""
+    return cast("PromptStore", store).get_at_hand if still_has(store, "get_at_hand", {"get_blocking", "get_into", "get"}) else None
+
+
+End: TypeAlias = Callable[[], None]
+"""The end of a write that only waits, for a disk say. To be called once, in any thread, whatever else happens."""
+
+BeginSet: TypeAlias = Callable[[str, Buffer], End | None]
+
+
+class PatientStore(Protocol):
+    """A blocking store whose writes wait for something, so that a worker may do something else meanwhile."""
+
+    def begin_set(self, key: str, value: Buffer) -> End | None:
+        """As ``set_blocking``, up to where it waits: the rest, if there is one, is what it answers.
+
+        Until that has been called, others see the old value. ``value`` is no longer needed by then.
+        """
+
+
+def in_steps(store: object) -> BeginSet | None:
+    """The ``begin_set`` of ``store``; ``None`` where it has none, or is of a class that changes how that of the method writes."""
+    return cast("PatientStore", store).begin_set if still_has(store, "begin_set", {"set_blocking", "set"}) else None
+
+
+def still_has(store: object, method: str, others: set[str]) -> bool:
+    """Whether ``store`` has ``method``, and is of no class that changes ``others`` of which that method is a faster way."""
     for kind in type(store).__mro__:
-        if "get_at_hand" in vars(kind):
-            return cast("PromptStore", store).get_at_hand
-        if not vars(kind).keys().isdisjoint({"get_blocking", "get_into", "get"}):
-            return None
-    return None
+        if method in vars(kind):
+            return True
+        if not vars(kind).keys().isdisjoint(others):
+            return False
+    return False
 
 
 async def stamped(store: ReadableStore, key: str, byte_range: Request = None) -> Stamped:

@@ -25,7 +25,7 @@ COPIED_NBYTES = 2**20
 # ``os.open`` makes every descriptor close-on-exec by itself.
 BINARY = getattr(os, "O_BINARY", 0)
 READ = os.O_RDONLY | BINARY
-CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | BINARY
+CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | BINARY
 
 TRANSIENT = {errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.EBUSY, errno.ESTALE, errno.ETIMEDOUT}
 

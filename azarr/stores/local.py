@@ -10,13 +10,14 @@ from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequen
 from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager, nullcontext, suppress
 from functools import partial
 from itertools import islice
-from typing import Literal, NamedTuple, TypeAlias, get_args
+from typing import Literal, NamedTuple, TypeAlias, TypeVar, get_args
 
 from azarr.errors import PreconditionFailedError, StoreError, TransientStoreError
 from azarr.stores import file_locks, page_cache
 from azarr.stores.base import (
     BlockingStore,
     ConditionalStore,
+    End,
     LockingStore,
     Request,
     Reserve,
@@ -28,7 +29,6 @@ from azarr.stores.base import (
     check_prefix,
 )
 from azarr.stores.files import (
-    CREATE,
     PIECE,
     READ,
     copy_all,
@@ -40,13 +40,19 @@ from azarr.stores.files import (
     write_all,
 )
 from azarr.stores.folders import TEMPORARY, erase_folder, keys_below, listing_of, make_folder, sync_folder
+from azarr.stores.new_files import NewFile
 from azarr.stores.threads import ThreadedStore, to_its_end
 from azarr.types import Buffer, Listing
 
 Durability: TypeAlias = Literal["none", "file", "full"]
 
+T = TypeVar("T")
+
 Check: TypeAlias = Callable[[int | None], None]
 """Looks at the open file of a value, or at its absence, and raises where that is not what was expected."""
+
+Place: TypeAlias = Callable[[str, str], None]
+"""Gives the first file the name of the second."""
 
 _ATTEMPTS = 10
 """How often a write starts again because its folder was erased under it."""
@@ -302,7 +308,7 @@ class LocalStore(ThreadedStore, ConditionalStore, LockingStore):
                 return self._set(key, new, partial(_check_version, key, None))
 
     def _set(self, key: str, value: Buffer, check: Check | None) -> None:
-        self._write(key, partial(write_all, value=value), partial(file_locks.place, check) if self._locking else os.replace)
+        self._write(key, partial(write_all, value=value), self._placing(check))
 
     def copy_from(self, source: LocalStore, key: str, to: str) -> bool:
         """Copy what ``source`` has at ``key`` to the key ``to`` here, in next to no memory; whether there was something."""
@@ -312,7 +318,7 @@ class LocalStore(ThreadedStore, ConditionalStore, LockingStore):
             try:
                 if stat.S_ISDIR(os.fstat(descriptor).st_mode):
                     return False
-                self._write(to, partial(copy_all, descriptor), partial(file_locks.place, None) if self._locking else os.replace)
+                self._write(to, partial(copy_all, descriptor), self._placing(None))
             finally:
                 os.close(descriptor)
         except (OSError, UnicodeEncodeError) as error:
@@ -320,19 +326,50 @@ class LocalStore(ThreadedStore, ConditionalStore, LockingStore):
             return False
         return True
 
-    def _write(self, key: str, write: Callable[[int], None], place: Callable[[str, str], None]) -> None:
+    def _write(self, key: str, write: Callable[[int], None], place: Place) -> None:
         """Have ``write`` fill a temporary file, and ``place`` give it the name of the key."""
         path = self._path(key)
-        folder = os.path.dirname(path)
+
+        def replace() -> None:
+            with NewFile(path, write) as new:
+                if self._durability != "none":
+                    os.fsync(new.descriptor)
+                new.close()
+                new.place(place, durable=self._durability == "full")
+
         with reported("write", key):
-            for _ in range(_ATTEMPTS):
-                try:
-                    return self._replace(path, folder, write, place)
-                except FileNotFoundError:
-                    # The first value below this folder, or somebody erased the folder while the value was written.
-                    with suppress(FileNotFoundError):
-                        make_folder(folder, durable=self._durability == "full")
+            self._in_folder(key, path, replace)
+
+    def _in_folder(self, key: str, path: str, attempt: Callable[[], T]) -> T:
+        """What ``attempt`` answers, for which the folder of ``path`` has to be there."""
+        for _ in range(_ATTEMPTS):
+            try:
+                return attempt()
+            except FileNotFoundError:
+                # The first value below this folder, or somebody erased the folder while the value was written.
+                with suppress(FileNotFoundError):
+                    make_folder(os.path.dirname(path), durable=self._durability == "full")
         raise TransientStoreError(f"cannot write {key!r}: its folder is erased again and again; stop that first", key=key)
+
+    def begin_set(self, key: str, value: Buffer) -> End | None:
+        """See ``PatientStore``."""
+        if self._durability == "none" or sys.platform == "win32":  # nothing to wait for; or open files keep their names
+            self.set_blocking(key, value)
+            return None
+        path, write = self._path(key), partial(write_all, value=value)
+        with reported("write", key):
+            return partial(self._end_set, key, self._in_folder(key, path, lambda: NewFile(path, write)))
+
+    def _end_set(self, key: str, new: NewFile) -> None:
+        with reported("write", key), new:
+            os.fsync(new.descriptor)
+            try:
+                new.place(self._placing(None), durable=self._durability == "full")
+            except FileNotFoundError:  # the folder was erased, and the file with it: but it is open, so that its content is still there
+                self._write(key, partial(copy_all, new.descriptor), self._placing(None))
+
+    def _placing(self, check: Check | None) -> Place:
+        return partial(file_locks.place, check) if self._locking else os.replace
 
     def _erase(self, key: str, check: Check | None, *, lock: bool = True) -> None:
         path = self._path(key)
@@ -352,25 +389,6 @@ class LocalStore(ThreadedStore, ConditionalStore, LockingStore):
         if TEMPORARY in key and f"/{TEMPORARY}" in f"/{key}":
             raise StoreError(f"{key!r} is not a key: names that begin with {TEMPORARY!r} are temporary files", key=key)
         return self._prefix + key
-
-    def _replace(self, path: str, folder: str, write: Callable[[int], None], place: Callable[[str, str], None]) -> None:
-        # In the same folder, for a file can only take the place of another within one file system.
-        temporary = f"{folder}/{TEMPORARY}{os.urandom(8).hex()}"
-        descriptor = os.open(temporary, CREATE, 0o666)
-        try:
-            try:
-                write(descriptor)
-                if self._durability != "none":
-                    os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-            place(temporary, path)
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(temporary)
-            raise
-        if self._durability == "full":
-            sync_folder(folder)
 
     def _erase_folder(self, prefix: str) -> None:
         folder = self._path(check_prefix(prefix)[:-1]) if prefix else self._root

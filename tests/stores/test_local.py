@@ -18,6 +18,7 @@ import pytest
 import azarr
 from azarr.errors import StoreError, TransientStoreError
 from azarr.stores import BlockingStore, LocalStore, Store, file_locks
+from azarr.stores.base import in_steps
 from azarr.testing import StoreSuite
 from azarr.types import ByteRange, Listing, Suffix
 
@@ -208,6 +209,84 @@ def test_fsyncs(tmp_path, monkeypatch, durability, first, again):
     assert len(synced) == first
     store.set_blocking("a/b/k", b"2")
     assert len(synced) == first + again
+
+
+# Writes in two steps
+
+
+@on_posix
+def test_a_write_that_has_begun_is_not_seen_before_its_end(store):
+    for old in (None, b"old"):
+        value = bytearray(b"new")
+        end = store.begin_set("a/k", value)
+        value[:] = b"xxx"  # memory that the next value is encoded into
+        assert store.get_blocking("a/k") == old
+        end()
+        assert store.get_blocking("a/k") == b"new"
+        assert files(store) == ["a", "a/k"]
+        store.set_blocking("a/k", b"old")
+
+
+@on_posix
+def test_a_write_in_two_steps_waits_for_the_disk_in_the_second(store, monkeypatch):
+    synced = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    end = store.begin_set("k", b"1")
+    assert synced == []
+    end()
+    assert len(synced) == 1
+
+
+@on_posix
+def test_a_folder_that_is_erased_between_the_two_steps_is_made_again(store):
+    ends = [store.begin_set(f"a/b/{number}", bytes([number]) * 1000) for number in range(3)]
+    asyncio.run(store.erase_prefix("a/"))
+    assert files(store) == []
+    for end in ends:
+        end()
+    assert [store.get_blocking(f"a/b/{number}") for number in range(3)] == [bytes([number]) * 1000 for number in range(3)]
+    assert files(store) == ["a", "a/b", "a/b/0", "a/b/1", "a/b/2"]
+
+
+@on_posix
+@pytest.mark.parametrize("name", ["write", "fsync", "link", "close"])
+def test_a_write_in_two_steps_that_fails_leaves_nothing(store, monkeypatch, name):
+    store.set_blocking("a/old", b"old")
+    descriptors = len(list(Path("/proc/self/fd").iterdir()))
+    with monkeypatch.context() as patch:
+        real = getattr(os, name)
+
+        def fail(*args):
+            if name == "close":
+                real(*args)
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        patch.setattr(os, name, fail)
+        with pytest.raises(StoreError, match=r"cannot write 'a/k': .*No space left"):
+            store.begin_set("a/k", b"new")()
+    assert [each for each in files(store) if name != "close" or each != "a/k"] == ["a", "a/old"]
+    assert len(list(Path("/proc/self/fd").iterdir())) == descriptors
+
+
+def test_where_nothing_waits_for_the_disk_a_write_is_one_step(tmp_path, monkeypatch):
+    store = LocalStore(tmp_path, durability="none")
+    monkeypatch.setattr(os, "fsync", failing(errno.EIO))
+    assert store.begin_set("a/k", b"1") is None
+    assert store.get_blocking("a/k") == b"1"
+
+
+def test_a_store_that_writes_in_its_own_way_does_not_write_in_two_steps(store):
+    class Counting(LocalStore):
+        def set_blocking(self, key, value):
+            super().set_blocking(key, value)
+
+    class Named(LocalStore):
+        pass
+
+    assert in_steps(store) is not None
+    assert in_steps(Named(store.root)) is not None
+    assert in_steps(Counting(store.root)) is None
+    assert in_steps(azarr.MemoryStore()) is None
 
 
 def test_default_durability_is_file(tmp_path):
