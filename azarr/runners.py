@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from functools import partial
-from typing import Any, Generic, Protocol, TypeVar, cast
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar, cast
 
 from azarr.executors import CodecExecutor, Mailbox, OnDone, Reply
 
@@ -70,8 +71,16 @@ class Running:
                 del cancelled  # it leads to this frame, which must not lead back: the ring would keep what was being worked on
 
 
+class Rest(NamedTuple):
+    """What is left of a job when there is nothing to do but to wait. ``end`` answers its result, and is called in any case."""
+
+    end: Callable[[], Any]
+
+
 class WorkerRunner(Generic[T, R]):
     """Does each piece in one job of an executor. A job that has not begun when the runner stops does nothing.
+
+    A job that answers a ``Rest`` goes on in one of the ``waiters``, if there are any.
 
     A job that takes longer than ``timeout`` seconds is given up: what ``expired`` makes of its item stands for its result, and nobody
     waits for it any more, since a call that blocks in a worker cannot be cancelled. A job that no worker takes up is given up when
@@ -85,13 +94,15 @@ class WorkerRunner(Generic[T, R]):
         self,
         executor: CodecExecutor,
         mailbox: Mailbox,
-        function: Callable[[T], R],
+        function: Callable[[T], R | Rest],
         *,
         timeout: float | None = None,
         expired: Callable[[T], R] | None = None,
         prompt: Callable[[T], R | None] | None = None,
+        waiters: CodecExecutor | None = None,
     ) -> None:
         self._executor, self._mailbox, self._function, self._prompt = executor, mailbox, function, prompt
+        self._waiters = waiters
         self._timeout, self._expired = timeout, expired
         self._running = Running()
         self._stopped = False
@@ -133,18 +144,42 @@ class WorkerRunner(Generic[T, R]):
             self._prompt = None
         return result
 
-    def _run(self, number: int, item: T) -> R | None:
+    def _run(self, number: int, item: T) -> R | Rest | None:
         if self._stopped:
             return None
         self._begun[number] = time.monotonic()
         try:
-            return self._function(item)
+            # a result is no variable of a frame to which its errors lead
+            return self._passed_on(number, self._function(item))
+        except BaseException:
+            self._end(number)
+            raise
+
+    def _passed_on(self, number: int, result: R | Rest) -> R | Rest:
+        if not isinstance(result, Rest):
+            return self._ended_with(number, result)
+        if self._waiters is not None:
+            with suppress(RuntimeError):  # the engine has been closed
+                self._waiters.submit(self._mailbox, partial(self._finish, number), self._wait, number, result)
+                return result
+        return self._ended_with(number, result.end())
+
+    def _ended_with(self, number: int, result: R) -> R:
+        self._end(number)
+        return result
+
+    def _wait(self, number: int, rest: Rest) -> Any:
+        try:
+            return rest.end()
         finally:
-            del self._begun[number]
-            self._ended = time.monotonic()
+            self._end(number)
+
+    def _end(self, number: int) -> None:
+        del self._begun[number]
+        self._ended = time.monotonic()
 
     def _finish(self, number: int, result: object, error: BaseException | None) -> None:
-        if number in self._watched:
+        if number in self._watched and not isinstance(result, Rest):
             self._leave(number, result, error)
 
     def _leave(self, number: int, result: object, error: BaseException | None) -> None:

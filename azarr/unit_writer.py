@@ -13,7 +13,8 @@ from azarr.errors import StreamTimeoutError
 from azarr.executors import OnDone
 from azarr.gathering import Gathered
 from azarr.locks import KeyedLocks, locks_of
-from azarr.runners import Runner, Running, TaskRunner, WorkerRunner
+from azarr.runners import Rest, Runner, Running, TaskRunner, WorkerRunner
+from azarr.stores.base import End, in_steps
 from azarr.writing import write_held_unit, write_unit
 
 BATCH_NBYTES = 256 * 2**10
@@ -77,8 +78,9 @@ class HeldRunner:
 
     def __init__(self, source: ChunkSource, engine: Engine, limit: int, seconds: float | None) -> None:
         self._source, self._locks, self._mailbox, self._seconds = source, locks_of(source.store), engine.mailbox(), seconds
+        self._begin_set = in_steps(source.store) if engine.executor.workers else None
         self._workers: WorkerRunner[list[Gathered], list[Outcome]] = WorkerRunner(
-            engine.executor, self._mailbox, self._write_all, timeout=seconds, expired=partial(all_late, seconds)
+            engine.executor, self._mailbox, self._write_all, timeout=seconds, expired=partial(all_late, seconds), waiters=engine.waiters
         )
         nbytes = max(1, replace(source.pipeline.spec, shape=source.unit_shape).nbytes)
         self._share = max(1, min(BATCH_NBYTES // nbytes, limit // (2 * max(1, engine.executor.workers))))
@@ -105,7 +107,7 @@ class HeldRunner:
         if turn.timer is not None:
             turn.timer.cancel()
         if turn.on_done is None:
-            self._locks.release(self._source.key(turn.gathered.unit.coords))
+            self._release(turn.gathered)
             return
         self._batch.append((turn.gathered, turn.on_done))
         if len(self._batch) == self._share:
@@ -129,25 +131,43 @@ class HeldRunner:
 
     def _give_up(self, batch: list[tuple[Gathered, OnDone]]) -> None:
         for gathered, _ in batch:
-            self._locks.release(self._source.key(gathered.unit.coords))
+            self._release(gathered)
 
     def _finish(self, batch: list[tuple[Gathered, OnDone]], outcomes: list[Outcome], error: BaseException | None) -> None:
         if not self._stopped:
             for (_, on_done), outcome in zip(batch, outcomes, strict=True):
                 on_done(outcome, error)
 
-    def _write_all(self, batch: list[Gathered]) -> list[Outcome]:
-        return [self._write(gathered) for gathered in batch]
+    def _write_all(self, batch: list[Gathered]) -> list[Outcome] | Rest:
+        # the list is no variable of this frame, to which its errors lead
+        return self._settled([self._begin(gathered) for gathered in batch])
 
-    def _write(self, gathered: Gathered) -> Outcome:
+    def _settled(self, begun: list[tuple[Outcome, End | None]]) -> list[Outcome] | Rest:
+        if all(end is None for _, end in begun):
+            return [outcome for outcome, _ in begun]
+        return Rest(lambda: [outcome if end is None else self._end(outcome.gathered, end) for outcome, end in begun])
+
+    def _begin(self, gathered: Gathered) -> tuple[Outcome, End | None]:
         try:
-            if not self._stopped:
-                write_held_unit(self._source, gathered.unit)
-            return Outcome(gathered)
+            end = None if self._stopped else write_held_unit(self._source, gathered.unit, self._begin_set)
         except BaseException as error:  # noqa: BLE001 - the locks of the others must be released, whatever happens
+            self._release(gathered)
+            return Outcome(gathered, error), None
+        if end is None:
+            self._release(gathered)
+        return Outcome(gathered), end
+
+    def _end(self, gathered: Gathered, end: End) -> Outcome:
+        try:
+            end()
+            return Outcome(gathered)
+        except BaseException as error:  # noqa: BLE001 - as above
             return Outcome(gathered, error)
         finally:
-            self._locks.release(self._source.key(gathered.unit.coords))
+            self._release(gathered)
+
+    def _release(self, gathered: Gathered) -> None:
+        self._locks.release(self._source.key(gathered.unit.coords))
 
     def stop(self) -> None:
         """Write nothing that has not begun."""

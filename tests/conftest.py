@@ -22,6 +22,7 @@ from azarr.stores.latency import LatencyStore
 from azarr.stores.local import LocalStore
 from azarr.stores.memory import MemoryStore
 from azarr.types import Buffer
+from tests.patient_store import PatientStore
 
 # Processes that tests spawn find the tests here; at the end, so that azarr is the one that is installed.
 sys.path.append(str(Path(__file__).parents[1]))
@@ -371,3 +372,11 @@ async def complaints(_frozen_heap):
     assert asyncio.all_tasks() == {asyncio.current_task()}
     gc.collect()
     assert told == []
+
+
+@pytest.fixture
+def patient():
+    """A store whose writes wait until they are told to end."""
+    store = PatientStore()
+    yield store
+    store.go.set()  # or a test that fails would hang

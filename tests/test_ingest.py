@@ -1297,3 +1297,90 @@ def test_several_loops_one_after_the_other():
 
     for number in (1, 2, 3):
         asyncio.run(main(number))
+
+
+# Chunks on their way to a disk
+
+
+async def chunks_of(store, count, engine):
+    array = await azarr.create_array(store, shape=(count,), dtype="i4", chunks=(1,), compressors=[], fill_value=0, engine=engine)
+    store.ended.clear()
+    return array
+
+
+def ones(count):
+    return (((number,), np.ones(1, "i4")) for number in range(count))
+
+
+async def test_workers_go_on_while_what_they_wrote_waits_for_the_disk(patient):
+    async with azarr.Engine(workers=1) as engine:
+        array = await chunks_of(patient, 20, engine)
+        writing = asyncio.create_task(array.write_stream(ones(20)))
+        await until(lambda: len(patient.begun) == 20)
+        assert patient.ended == []
+        patient.go.set()
+        report = await writing
+        assert report.written == 20
+        assert sorted(patient.ended) == sorted(patient.begun) == sorted(f"c/{number}" for number in range(20))
+
+
+@pytest.mark.parametrize("on_error", ["raise", "skip"])
+async def test_a_write_that_fails_in_the_end_has_failed(patient, on_error):
+    async with azarr.Engine(workers=1) as engine:
+        array = await chunks_of(patient, 8, engine)
+        patient.failing = "c/3"
+        patient.go.set()
+        if on_error == "raise":
+            with pytest.raises(StoreError, match="cannot write 'c/3'"):
+                await array.write_stream(ones(8))
+        else:
+            report = await array.write_stream(ones(8), on_error="skip")
+            assert (report.written, report.failed) == (7, 1)
+            assert (await array).tolist() == [1, 1, 1, 0, 1, 1, 1, 1]
+        patient.failing = None
+        async with asyncio.timeout(30):
+            await array.write(2)  # all locks have been let go
+        assert (await array).tolist() == [2] * 8
+
+
+async def test_a_stream_that_is_cancelled_ends_only_when_what_has_begun_has_ended(patient):
+    async with azarr.Engine(workers=1) as engine:
+        array = await chunks_of(patient, 20, engine)
+        writing = asyncio.create_task(array.write_stream(ones(20)))
+        await until(lambda: patient.begun)
+        for _ in range(3):
+            writing.cancel()
+            await turns()
+        assert not writing.done()
+        patient.go.set()
+        with pytest.raises(asyncio.CancelledError):
+            await writing
+        assert sorted(patient.ended) == sorted(patient.begun)
+        async with asyncio.timeout(30):
+            await array.write(7)
+        assert (await array).tolist() == [7] * 20
+
+
+async def test_a_chunk_that_is_not_on_the_disk_in_time_has_failed(patient):
+    async with azarr.Engine(workers=1) as engine:
+        array = await chunks_of(patient, 2, engine)
+        with pytest.raises(azarr.errors.StreamTimeoutError):
+            await array.write_stream(ones(2), timeout=0.05)
+        patient.go.set()
+        async with asyncio.timeout(30):
+            await array.write(5)  # the locks have been let go once the disk had it
+        assert (await array).tolist() == [5, 5]
+        assert patient.ended.count("c/0") == 2
+
+
+@pytest.mark.parametrize("executor", ["inline", None])
+async def test_without_anybody_else_who_waits_it_waits_itself(patient, executor):
+    engine = azarr.Engine(workers=1, executor=executor)
+    array = await chunks_of(patient, 5, engine)
+    patient.go.set()
+    if executor is None:
+        engine.waiters.close()
+    await array.write_stream(ones(5))
+    assert (await array).tolist() == [1] * 5
+    assert len(patient.begun) == (0 if executor else 5)
+    await engine.aclose()

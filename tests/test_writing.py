@@ -578,42 +578,10 @@ async def test_what_is_written_is_stored_where_the_fill_value_is_undefined(dtype
 # Writes that wait for a disk
 
 
-class PatientStore(azarr.MemoryStore):
-    """A store whose writes end when ``go`` is set; ``begun`` and ``ended`` are the keys that they are of."""
-
-    def __init__(self):
-        super().__init__()
-        self.go, self.begun, self.ended = threading.Event(), [], []
-        self.failing = None
-
-    def set_blocking(self, key, value):
-        super().set_blocking(key, value)
-        self.ended.append(key)
-
-    def begin_set(self, key, value):
-        value = bytes(value)
-        self.begun.append(key)
-
-        def end():
-            assert self.go.wait(30)
-            if key == self.failing:
-                raise StoreError(f"cannot write {key!r}", key=key)
-            self.set_blocking(key, value)
-
-        return end
-
-
 async def eventually(condition):
     async with asyncio.timeout(30):
         while not condition():  # noqa: ASYNC110 - there is nothing to be woken by
             await asyncio.sleep(0.001)
-
-
-@pytest.fixture
-async def patient():
-    store = PatientStore()
-    yield store
-    store.go.set()  # or a test that fails would hang
 
 
 async def chunks_of(store, count, engine):

@@ -1,0 +1,33 @@
+"""A store that writes in two steps, as one does that waits for a disk."""
+
+from __future__ import annotations
+
+import threading
+
+import azarr
+from azarr.errors import StoreError
+
+
+class PatientStore(azarr.MemoryStore):
+    """A store whose writes end when ``go`` is set; ``begun`` and ``ended`` are their keys. That of ``failing`` fails."""
+
+    def __init__(self):
+        super().__init__()
+        self.go, self.begun, self.ended = threading.Event(), [], []
+        self.failing = None
+
+    def set_blocking(self, key, value):
+        super().set_blocking(key, value)
+        self.ended.append(key)
+
+    def begin_set(self, key, value):
+        value = bytes(value)
+        self.begun.append(key)
+
+        def end():
+            assert self.go.wait(30)
+            if key == self.failing:
+                raise StoreError(f"cannot write {key!r}", key=key)
+            self.set_blocking(key, value)
+
+        return end
