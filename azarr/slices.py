@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 else:  # what streams do without unless they are asked for it
     SliceInfo = Deferred("azarr.stream_info", "SliceInfo")
 
+SHARE = 4
+"""A slice that is so large a share of a block, or larger, is a part of it rather than a copy: who keeps it keeps no more than so much."""
+
 INLINE_NBYTES = 64 * 2**10
 """Slices up to this size are put together on the loop, in microseconds; larger ones in a worker."""
 
@@ -81,7 +84,8 @@ class Slice:
     """The planes from ``start`` up to, not including, ``stop`` along the axis that is streamed.
 
     ``region`` is where ``data`` belongs in the array or view that was streamed: ``result[region] = data`` puts it there. The data is the
-    receiver's own. ``info`` is there where the stream was asked for it (``metadata=True``).
+    receiver's own; that of a slice of a quarter of a row of chunks, or more, is a part of the row, which is in memory as long as any of its
+    parts does. ``info`` is there where the stream was asked for it (``metadata=True``).
     """
 
     start: int
@@ -115,6 +119,7 @@ class SliceStream(Stream[Slice, Window[Positions, list[Block]]]):
         super().__init__(window, total, **options)
         self._planes, self._target, self._engine, self._describe, self._missing = planes, target, engine, describe, missing
         self._assembly = Assembly(planes, plan)
+        self._apart = planes.starts.step >= planes.thickness
         self._rested = 0.0
 
     async def _outcome(self) -> Slice | Failure | None:
@@ -134,9 +139,9 @@ class SliceStream(Stream[Slice, Window[Positions, list[Block]]]):
         return made if self._describe is None else replace(made, info=self._describe(made, crossed))
 
     async def _data(self, crossed: list[Block], low: int, high: int) -> Array:
-        only = crossed[0].data if len(crossed) == 1 and self._planes.starts.step >= self._planes.thickness else None
-        if isinstance(only, np.ndarray) and only.shape[self._planes.axis] == high - low:
-            return only
+        part = part_of(crossed[0], self._planes.axis, low, high) if len(crossed) == 1 and self._apart else None
+        if part is not None:
+            return part
         # Made here and not by a worker: C libraries keep what a thread took for that thread, which is a slice or two for each worker; and
         # what a worker answers, the loop holds on to until the receiver waits, even if the receiver has let go.
         data = self._target.room(high - low)
@@ -259,6 +264,15 @@ class Sizes(NamedTuple):
         limit = max(longest, free - longest) * target.plane_nbytes
         concurrency = options.get("concurrency") or engine.concurrency
         return cls(target._replace(least=max(1, limit * across // max(across, concurrency))), longest, enough, limit)
+
+
+def part_of(block: Block, axis: int, low: int, high: int) -> Array | None:
+    """The planes from ``low`` to ``high`` as a part of ``block``, if it has them in one piece and they are a good share of it."""
+    data, (first, last) = block.data, (bisect_left(block.positions, bound) for bound in (low, high))
+    if not isinstance(data, np.ndarray) or last - first < high - low or SHARE * (high - low) < data.shape[axis]:
+        return None
+    part: Array = data[(*(slice(None),) * axis, slice(first, last))]
+    return part if part.flags.c_contiguous else None
 
 
 class StoredPlanes:

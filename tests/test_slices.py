@@ -330,16 +330,63 @@ async def test_memory_bounds_what_is_read_ahead():
     await slices.aclose()
 
 
-@pytest.mark.parametrize("thickness", [1, 128, 256], ids=["made on the loop", "made by a worker", "the block itself"])
+@pytest.mark.parametrize("thickness", [1, 32, 256], ids=["made on the loop", "made by a worker", "the block itself"])
 async def test_a_slice_is_held_by_its_receiver_alone(thickness):
-    array, _ = await filled(MemoryStore(), (512, 256), (256, 256))
+    array, _ = await filled(MemoryStore(), (512, 1024), (256, 1024))
     gone = 0
-    async with array.stream_slices(0, thickness=thickness, memory=2**19) as slices:
+    async with array.stream_slices(0, thickness=thickness, memory=2**21) as slices:
         async for each in slices:
             seen = weakref.ref(each.data if each.data.base is None else each.data.base)
             del each
             gone += seen() is None  # at once, though the loop has had no turn since
     assert gone == 512 // thickness
+
+
+async def test_large_slices_are_parts_of_what_was_read_which_goes_with_the_last_of_them():
+    array, data = await filled(MemoryStore(), (32, 8), (8, 8))
+    rows = []
+    async with array.stream_slices(0, thickness=2, memory=18 * 8 * 4) as slices:
+        async for each in slices:
+            if each.start % 8 == 0:
+                assert [row() for row in rows] == [None] * len(rows)
+                rows.append(weakref.ref(each.data.base))
+            assert each.data.base is rows[-1]()
+            assert np.array_equal(each.data, data[each.start : each.stop])
+            each.data[...] = -1  # which no other slice sees
+            del each
+    assert len(rows) == 4
+
+
+@pytest.mark.parametrize(
+    ("axis", "thickness", "step"),
+    [(0, 1, 1), (0, 2, 1), (1, 4, 4)],
+    ids=["small", "overlapping", "scattered"],
+)
+async def test_other_slices_are_copies(axis, thickness, step):
+    array, data = await filled(MemoryStore(), (8, 8), (8, 8))
+    async with array.stream_slices(axis, thickness=thickness, step=step, memory=20 * 8 * 4) as slices:
+        got = [each async for each in slices]
+    owners = [each.data if each.data.base is None else each.data.base for each in got]
+    assert len({id(owner) for owner in owners}) == len(owners)
+    assert all(each.data.flags.c_contiguous for each in got)
+    for each in got:
+        assert np.array_equal(each.data, data[each.region])
+
+
+async def test_nothing_more_is_read_while_the_receiver_has_the_last_part_of_a_row():
+    inside = MemoryStore()
+    array, _ = await filled(inside, (64, 8), (4, 8))
+    store = LatencyStore(inside, 0)
+    array = type(array)(store, "a", array.metadata, Engine(executor=InlineExecutor()))
+    slices = array.stream_slices(0, thickness=2, memory=2 * 4 * 8 * 4 + 2 * 8 * 4)
+    requests = []
+    for _ in range(6):
+        await anext(slices)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        requests.append(store.requests)
+    assert requests == [2, 2, 3, 3, 4, 4]
+    await slices.aclose()
 
 
 async def test_a_damaged_chunk_costs_the_slices_that_need_it():
