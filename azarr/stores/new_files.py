@@ -37,9 +37,11 @@ class NewFile:
             self._remove()
 
     def _remove(self) -> None:
-        self.close()
-        with suppress(OSError):
-            os.unlink(self._temporary)
+        try:
+            self.close()
+        finally:
+            with suppress(OSError):
+                os.unlink(self._temporary)
 
     def close(self) -> None:
         """Close the descriptor: some systems do not give an open file another name."""

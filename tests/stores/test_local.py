@@ -145,6 +145,24 @@ def test_failed_write_leaves_the_old_value_and_no_temporary_file(store, monkeypa
     assert store.get_blocking("a/k") == b"old"
 
 
+@pytest.mark.parametrize("name", ["write", "fsync"])
+def test_a_write_of_which_not_even_the_file_can_be_closed_leaves_none(store, monkeypatch, name):
+    store.set_blocking("k", b"old")
+    with monkeypatch.context() as patch:
+        close = os.close
+
+        def fail(descriptor):
+            close(descriptor)
+            raise OSError(errno.EIO, "Input/output error")
+
+        patch.setattr(os, name, failing(errno.EIO))
+        patch.setattr(os, "close", fail)
+        with pytest.raises(StoreError, match=r"cannot write 'k': .*Input/output error"):
+            store.set_blocking("k", b"new")
+    assert files(store) == ["k"]
+    assert store.get_blocking("k") == b"old"
+
+
 def test_interrupted_write_leaves_no_temporary_file(store, monkeypatch):
     store.set_blocking("k", b"old")
 
