@@ -84,8 +84,8 @@ class Slice:
     """The planes from ``start`` up to, not including, ``stop`` along the axis that is streamed.
 
     ``region`` is where ``data`` belongs in the array or view that was streamed: ``result[region] = data`` puts it there. The data is the
-    receiver's own; that of a slice of a quarter of a row of chunks, or more, is a part of the row, which is in memory as long as any of its
-    parts does. ``info`` is there where the stream was asked for it (``metadata=True``).
+    receiver's own; that of a slice of a quarter of a row of chunks, or more, may be a part of the row, which is in memory as long as any of
+    its parts is. ``info`` is there where the stream was asked for it (``metadata=True``).
     """
 
     start: int

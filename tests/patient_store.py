@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
+
+import pytest
 
 import azarr
 from azarr.errors import StoreError
@@ -31,3 +34,22 @@ class PatientStore(azarr.MemoryStore):
             self.set_blocking(key, value)
 
         return end
+
+
+async def chunks_of(store, count, engine):
+    """An array of ``count`` chunks of one element each, of which nothing is stored."""
+    array = await azarr.create_array(store, shape=(count,), dtype="i4", chunks=(1,), compressors=[], fill_value=0, engine=engine)
+    store.ended.clear()
+    return array
+
+
+async def cancel(writing, store):
+    """Cancel a write, which ends only when what has begun has ended."""
+    for _ in range(3):
+        writing.cancel()
+        await asyncio.sleep(0)
+    assert not writing.done()
+    store.go.set()
+    with pytest.raises(asyncio.CancelledError):
+        await writing
+    assert sorted(store.ended) == sorted(store.begun)

@@ -28,6 +28,7 @@ from azarr import (
     WriteError,
 )
 from azarr.stores.base import Store
+from tests.patient_store import cancel, chunks_of
 
 PATIENCE = 30
 DATA = np.arange(60 * 70, dtype="i4").reshape(60, 70) + 1
@@ -1302,12 +1303,6 @@ def test_several_loops_one_after_the_other():
 # Chunks on their way to a disk
 
 
-async def chunks_of(store, count, engine):
-    array = await azarr.create_array(store, shape=(count,), dtype="i4", chunks=(1,), compressors=[], fill_value=0, engine=engine)
-    store.ended.clear()
-    return array
-
-
 def ones(count):
     return (((number,), np.ones(1, "i4")) for number in range(count))
 
@@ -1348,14 +1343,7 @@ async def test_a_stream_that_is_cancelled_ends_only_when_what_has_begun_has_ende
         array = await chunks_of(patient, 20, engine)
         writing = asyncio.create_task(array.write_stream(ones(20)))
         await until(lambda: patient.begun)
-        for _ in range(3):
-            writing.cancel()
-            await turns()
-        assert not writing.done()
-        patient.go.set()
-        with pytest.raises(asyncio.CancelledError):
-            await writing
-        assert sorted(patient.ended) == sorted(patient.begun)
+        await cancel(writing, patient)
         async with asyncio.timeout(30):
             await array.write(7)
         assert (await array).tolist() == [7] * 20

@@ -19,6 +19,7 @@ from azarr.data_types import data_type_for
 from azarr.errors import ChecksumError, CodecError, SelectionError, StoreError, WriteError
 from azarr.writing import conform
 from tests.joined_shards import joined
+from tests.patient_store import cancel, chunks_of
 
 WAYS = ["blocking", "awaited", "local"]
 LAYOUTS = {"plain": {}, "sharded": {"shards": (4, 6)}, "index first": {"shards": {"shape": (4, 6), "index_location": "start"}}}
@@ -578,23 +579,11 @@ async def test_what_is_written_is_stored_where_the_fill_value_is_undefined(dtype
 # Writes that wait for a disk
 
 
-async def eventually(condition):
-    async with asyncio.timeout(30):
-        while not condition():  # noqa: ASYNC110 - there is nothing to be woken by
-            await asyncio.sleep(0.001)
-
-
-async def chunks_of(store, count, engine):
-    array = await azarr.create_array(store, shape=(count,), dtype="i4", chunks=(1,), compressors=[], fill_value=0, engine=engine)
-    store.ended.clear()
-    return array
-
-
-async def test_workers_go_on_while_what_they_wrote_waits_for_the_disk(patient):
+async def test_workers_go_on_while_what_they_wrote_waits_for_the_disk(patient, until):
     async with azarr.Engine(workers=1) as engine:
         array = await chunks_of(patient, 10, engine)
         writing = asyncio.create_task(array.write(np.arange(1, 11)))
-        await eventually(lambda: len(patient.begun) == 10)
+        await until(lambda: len(patient.begun) == 10)
         assert patient.ended == []
         patient.go.set()
         await writing
@@ -602,12 +591,12 @@ async def test_workers_go_on_while_what_they_wrote_waits_for_the_disk(patient):
         assert np.array_equal(await array, np.arange(1, 11))
 
 
-async def test_workers_wait_for_a_disk_that_is_slower_than_they_are(patient):
+async def test_workers_wait_for_a_disk_that_is_slower_than_they_are(patient, until):
     async with azarr.Engine(workers=1) as engine:
         array = await chunks_of(patient, 100, engine)
         writing = asyncio.create_task(array.write(np.arange(1, 101)))
         most = LEFT + engine.waiters.workers + engine.executor.workers
-        await eventually(lambda: len(patient.begun) > LEFT)
+        await until(lambda: len(patient.begun) > LEFT)
         await asyncio.sleep(0.02)  # time enough to begin more, if they did
         assert len(patient.begun) <= most
         patient.go.set()
@@ -637,19 +626,12 @@ async def test_a_write_that_fails_in_the_end_fails_and_lets_go_of_its_locks(pati
         assert np.array_equal(await array, np.arange(2, 10))
 
 
-async def test_a_cancelled_write_ends_only_when_what_has_begun_has_ended(patient):
+async def test_a_cancelled_write_ends_only_when_what_has_begun_has_ended(patient, until):
     async with azarr.Engine(workers=1) as engine:
         array = await chunks_of(patient, 10, engine)
         writing = asyncio.create_task(array.write(np.arange(1, 11)))
-        await eventually(lambda: patient.begun)
-        for _ in range(3):
-            writing.cancel()
-            await asyncio.sleep(0)
-        assert not writing.done()
-        patient.go.set()
-        with pytest.raises(asyncio.CancelledError):
-            await writing
-        assert sorted(patient.ended) == sorted(patient.begun)
+        await until(lambda: patient.begun)
+        await cancel(writing, patient)
         async with asyncio.timeout(30):
             await array.write(7)
         assert (await array).tolist() == [7] * 10
@@ -671,11 +653,11 @@ async def test_what_has_begun_ends_when_the_engine_is_closed_meanwhile(patient):
     assert sorted(patient.ended) == sorted(patient.begun) == await keys(patient)
 
 
-async def test_no_thread_that_waits_is_left_behind(patient):
+async def test_no_thread_that_waits_is_left_behind(patient, until):
     before = set(threading.enumerate())
     patient.go.set()
     async with azarr.Engine(workers=1) as engine:
         array = await chunks_of(patient, 10, engine)
         await array.write(3)
         assert len(set(threading.enumerate()) - before) > 1
-    await eventually(lambda: set(threading.enumerate()) <= before)
+    await until(lambda: set(threading.enumerate()) <= before)

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequen
 from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager, nullcontext, suppress
 from functools import partial
 from itertools import islice
-from typing import Literal, NamedTuple, TypeAlias, TypeVar, get_args
+from typing import Literal, TypeAlias, TypeVar, get_args
 
 from azarr.errors import PreconditionFailedError, StoreError, TransientStoreError
 from azarr.stores import file_locks, page_cache
@@ -28,6 +28,7 @@ from azarr.stores.base import (
     check_names,
     check_prefix,
 )
+from azarr.stores.file_versions import Check, Seen, check_version
 from azarr.stores.files import (
     PIECE,
     READ,
@@ -48,9 +49,6 @@ Durability: TypeAlias = Literal["none", "file", "full"]
 
 T = TypeVar("T")
 
-Check: TypeAlias = Callable[[int | None], None]
-"""Looks at the open file of a value, or at its absence, and raises where that is not what was expected."""
-
 Place: TypeAlias = Callable[[str, str], None]
 """Gives the first file the name of the second."""
 
@@ -59,14 +57,6 @@ _ATTEMPTS = 10
 
 _BATCH = 1000
 """Keys that a listing fetches per thread hop."""
-
-
-class Seen(NamedTuple):
-    """The version of a value: what was read of it, and how long all of it was. Times and numbers of files come again too soon."""
-
-    part: Request
-    size: int
-    content: bytes
 
 
 class LocalStore(ThreadedStore, ConditionalStore, LockingStore):
@@ -139,10 +129,10 @@ class LocalStore(ThreadedStore, ConditionalStore, LockingStore):
         return await asyncio.to_thread(self._get_versioned, key, byte_range)
 
     async def set_if(self, key: str, value: Buffer, version: Version | None) -> None:
-        await to_its_end(self._set, key, value, partial(_check_version, key, version))
+        await to_its_end(self._set, key, value, partial(check_version, key, version))
 
     async def erase_if(self, key: str, version: Version) -> None:
-        await to_its_end(self._erase, key, partial(_check_version, key, version))
+        await to_its_end(self._erase, key, partial(check_version, key, version))
 
     def lock(self, prefix: str) -> AbstractAsyncContextManager[None]:
         return file_locks.FolderLock(self._path(check_prefix(prefix)[:-1]) if prefix else self._root, prefix)
@@ -305,7 +295,7 @@ class LocalStore(ThreadedStore, ConditionalStore, LockingStore):
             if new is None:
                 return None
             with suppress(PreconditionFailedError):  # somebody was faster: from now on there is a file to lock
-                return self._set(key, new, partial(_check_version, key, None))
+                return self._set(key, new, partial(check_version, key, None))
 
     def _set(self, key: str, value: Buffer, check: Check | None) -> None:
         self._write(key, partial(write_all, value=value), self._placing(check))
@@ -402,17 +392,3 @@ class LocalStore(ThreadedStore, ConditionalStore, LockingStore):
     def _list_folder(self, prefix: str) -> Listing:
         with reported("list", check_prefix(prefix)):
             return listing_of(self._prefix, prefix)
-
-
-def _check_version(key: str, version: Version | None, descriptor: int | None) -> None:
-    """Raise ``PreconditionFailedError`` unless the open file, or its absence, is what ``version`` stands for."""
-    if descriptor is None:
-        same = version is None
-    else:
-        same = (
-            isinstance(version, Seen)
-            and os.fstat(descriptor).st_size == version.size
-            and read_value(descriptor, key, version.part, None) == version.content
-        )
-    if not same:
-        raise PreconditionFailedError(f"{key!r} is not what it was: read it again, change that, and write it", key=key)

@@ -64,6 +64,18 @@ def failing(number):
 # What the store is
 
 
+def full(name):
+    """A stand-in for a function of the system that fails as on a full disk; what is closed is closed all the same."""
+    real = getattr(os, name)
+
+    def fail(*args):
+        if name == "close":
+            real(*args)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    return fail
+
+
 def test_is_both_kinds_of_store(store):
     assert isinstance(store, Store)
     assert isinstance(store, BlockingStore)
@@ -129,14 +141,7 @@ async def test_one_thread_hop_a_call(store, monkeypatch):
 def test_failed_write_leaves_the_old_value_and_no_temporary_file(store, monkeypatch, name):
     store.set_blocking("a/k", b"old")
     with monkeypatch.context() as patch:
-        real = getattr(os, name)
-
-        def fail(*args):
-            if name == "close":
-                real(*args)
-            raise OSError(errno.ENOSPC, "No space left on device")
-
-        patch.setattr(os, name, fail)
+        patch.setattr(os, name, full(name))
         with pytest.raises(StoreError, match=r"cannot write 'a/k': .*No space left") as caught:
             store.set_blocking("a/k", b"new")
     assert caught.value.key == "a/k"
@@ -272,14 +277,7 @@ def test_a_write_in_two_steps_that_fails_leaves_nothing(store, monkeypatch, name
     store.set_blocking("a/old", b"old")
     descriptors = len(list(Path("/proc/self/fd").iterdir()))
     with monkeypatch.context() as patch:
-        real = getattr(os, name)
-
-        def fail(*args):
-            if name == "close":
-                real(*args)
-            raise OSError(errno.ENOSPC, "No space left on device")
-
-        patch.setattr(os, name, fail)
+        patch.setattr(os, name, full(name))
         with pytest.raises(StoreError, match=r"cannot write 'a/k': .*No space left"):
             store.begin_set("a/k", b"new")()
     assert [each for each in files(store) if name != "close" or each != "a/k"] == ["a", "a/old"]
