@@ -83,13 +83,13 @@ class ArrayView:
     belongs to no event loop; each operation runs on the loop it is awaited on.
     """
 
-    __slots__ = ("_array", "_field", "_selected", "_shape")
+    __slots__ = ("_array", "_field", "_selected", "_whole")
 
     def __init__(self, array: AsyncArray, selection: AnySelection, field: tuple[str, ...] = ()) -> None:
         self._array = array
         self._field = field
         self._selected = selection
-        self._shape = array.shape
+        self._whole = array.selection
 
     @property
     def _selection(self) -> AnySelection:
@@ -98,7 +98,7 @@ class ArrayView:
     def located(self) -> tuple[ChunkSource, AnySelection]:
         """Where the chunks are and what of them is selected; ``SelectionError`` where the array has become too small for it."""
         source, whole = self.array.located()
-        if whole.shape != self._shape and not lies_within(self._selected, whole.shape):
+        if whole is not self._whole and whole.shape != self._whole.shape and not lies_within(self._selected, whole.shape):
             raise SelectionError(f"the array has been resized to {whole.shape}, and this view of it reaches further: select again")
         return source.of_field(self._field) if self._field else source, self._selected
 

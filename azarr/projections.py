@@ -20,9 +20,13 @@ from azarr.types import Coords
 REMEMBERED = 4096
 """Up to so many chunks along an axis, their projections are computed once and kept."""
 
+ALL = slice(None)
+
 
 class Projection(NamedTuple):
-    """The part ``chunk`` of the chunk at ``coords`` is the part ``out`` of the result (both with every axis of the array).
+    """The part ``chunk`` of the chunk at ``coords`` is the part ``out`` of the result.
+
+    Both have every axis of the array; one that is empty is all of the chunk, or of the result.
 
     ``covers``: it is all that the array has of the chunk, so that a write needs nothing of what is stored.
     ``full``: it is the whole chunk, nothing of which hangs over the edge of the array.
@@ -138,24 +142,22 @@ def lone_run(selection: AnySelection, chunks: tuple[int | ChunkLengths, ...], sh
     """
     if not isinstance(selection, Selection) or not selection.axes:
         return None
-    coords, parts, outs, covers, whole = [], [], [], True, True
+    coords, parts, covers, whole = [], [], True, True
     for axis, chunk, length in zip(selection.axes, chunks, shape, strict=True):
         if type(axis) is not AxisSelection or type(chunk) is not int or not axis.length:
             return None
         start, count, step, _ = axis
-        place = start // chunk
-        first = place * chunk
-        begin = start - first
+        place, begin = divmod(start, chunk)
         end = begin + (count - 1) * step + 1
         if end > chunk:
             return None
-        if count != chunk or first + chunk > length:
-            whole = False
-            covers = covers and count == length - first
         coords.append(place)
-        parts.append(slice(begin, end, step))
-        outs.append(slice(0, count))
-    return SingleRun(Projection(tuple(coords), tuple(parts), tuple(outs), covers, whole))
+        if count == chunk and start + chunk <= length:
+            parts.append(ALL)
+        else:
+            whole, covers = False, covers and count == length - start + begin
+            parts.append(slice(begin, end, step))
+    return SingleRun(Projection(tuple(coords), () if whole else tuple(parts), (), covers, whole))
 
 
 class Plan(NamedTuple):

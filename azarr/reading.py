@@ -43,24 +43,31 @@ SHARES = 4
 
 def read(source: ChunkSource, selection: AnySelection, out: Array, engine: Engine) -> Coroutine[Any, Any, None]:
     """Fill ``out`` (every axis of the array, dropped ones with length 1) with what ``selection`` names; to be awaited."""
-    source = source.operation(engine.telemetry, engine.place)
-    return fill(source, selection, out, engine) if source.observer is None else fill_and_tell(source, selection, out, engine)
+    alone = source.alone(selection) if source.blocking else None
+    if alone is None or engine.telemetry.active or engine.place is not None:
+        source = source.operation(engine.telemetry, engine.place)
+    if source.observer is None:
+        return fill(source, selection, alone, out, engine)
+    return fill_and_tell(source, selection, alone, out, engine)
 
 
-async def fill_and_tell(source: ChunkSource, selection: AnySelection, out: Array, engine: Engine) -> None:
+async def fill_and_tell(source: ChunkSource, selection: AnySelection, alone: SingleRun | None, out: Array, engine: Engine) -> None:
     """As ``fill``, and whoever listens is told of it."""
     with telling(source.observer, "read", nbytes=out.size * element_nbytes(out.dtype)):
-        await fill(source, selection, out, engine)
+        await fill(source, selection, alone, out, engine)
 
 
-async def fill(source: ChunkSource, selection: AnySelection, out: Array, engine: Engine) -> None:
-    """As ``read``, with a source that is there for this operation."""
-    if source.blocking and (alone := source.alone(selection)) is not None:
-        if not engine.closed and placed_at_hand(source, out, alone):
-            await engine.give_way()
-        else:
-            await engine.call(read_alone, source, out, alone)
-        return
+def fill(source: ChunkSource, selection: AnySelection, alone: SingleRun | None, out: Array, engine: Engine) -> Coroutine[Any, Any, None]:
+    """As ``read``, of a selection that is the chunk ``alone``, unless that is ``None``, with a source that is there for this operation."""
+    if alone is None:
+        return fill_each(source, selection, out, engine)
+    if not engine.closed and placed_at_hand(source, out, alone):
+        return engine.give_way()
+    return engine.call(read_alone, source, out, alone)
+
+
+async def fill_each(source: ChunkSource, selection: AnySelection, out: Array, engine: Engine) -> None:
+    """As ``fill``, of any number of chunks."""
     extent = source.extent(selection)
     nbytes = max(1, source.pipeline.spec.nbytes)
     if source.blocking:
@@ -97,8 +104,7 @@ async def fill(source: ChunkSource, selection: AnySelection, out: Array, engine:
 def placed_at_hand(source: ChunkSource, out: Array, run: SingleRun) -> bool:
     """Whether ``run`` was a small chunk without compression that the store had at hand; it is in ``out`` then, without a worker."""
     pipeline = source.pipeline_of(run.coords)
-    nbytes = pipeline.spec.nbytes
-    if not pipeline.direct or pipeline.compressed or nbytes > AT_HAND_NBYTES:
+    if pipeline.compressed or not pipeline.direct or (nbytes := pipeline.spec.nbytes) > AT_HAND_NBYTES:
         return False
     memory = memory_for(pipeline, out, run)
     try:

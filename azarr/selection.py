@@ -45,7 +45,10 @@ class AxisSelection(NamedTuple):
 
     def slice(self, item: slice, position: int) -> AxisSelection:
         """The elements of this selection that ``item`` names."""
-        start, stop, step = indices_of(item, self.length, position)
+        try:
+            start, stop, step = item.indices(self.length)
+        except (TypeError, ValueError) as error:
+            raise not_a_slice(item, position) from error
         if step == self.step == 1:  # the usual case
             return AxisSelection(self.start + start, stop - start if stop > start else 0)
         return AxisSelection(self.start + start * self.step, len(range(start, stop, step)), self.step * step)
@@ -76,8 +79,10 @@ class IndexSelection:
 
     def slice(self, item: slice, position: int) -> IndexSelection:
         """The elements of this selection that ``item`` names."""
-        indices_of(item, self.length, position)
-        return IndexSelection(self.indices[item])
+        try:
+            return IndexSelection(self.indices[item])
+        except (TypeError, ValueError) as error:
+            raise not_a_slice(item, position) from error
 
     def forward(self) -> IndexSelection:
         """The selection itself: indices say their order."""
@@ -258,12 +263,9 @@ def expand(key: Any, ndim: int) -> list[Any]:
     return items
 
 
-def indices_of(item: slice, length: int, position: int) -> tuple[int, int, int]:
-    """Start, stop and step of a slice of an axis of ``length``."""
-    try:
-        return item.indices(length)
-    except (TypeError, ValueError) as error:
-        raise SelectionError(f"axis {position}: {item} is not a slice of whole numbers with a step other than 0") from error
+def not_a_slice(item: slice, position: int) -> SelectionError:
+    """The error for a slice that NumPy would not take either."""
+    return SelectionError(f"axis {position}: {item} is not a slice of whole numbers with a step other than 0")
 
 
 def select_axis(axis: AxisSelection | IndexSelection, item: Any, position: int) -> AxisSelection | IndexSelection:

@@ -12,6 +12,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, cast
@@ -73,7 +74,7 @@ class Located:
     def where(self, number: int) -> Span | None:
         """Where inner chunk ``number`` is, if the index says so and that makes sense."""
         try:
-            return None if self.index is None else self.index.spans((number,))[0]
+            return None if self.index is None else self.index.span(number)
         except CodecError:
             return None
 
@@ -122,6 +123,13 @@ class ShardIndexes:
             self._nbytes -= old.nbytes
 
 
+class NoIndexes(ShardIndexes):
+    """Keeps nothing, as nothing is known outside of an operation."""
+
+    def put(self, unit: Coords, located: Located) -> None:
+        del unit, located
+
+
 class ShardedChunks:
     """Chunks inside shards: units that hold ``layout.grid_shape`` chunks each."""
 
@@ -144,7 +152,8 @@ class ShardedChunks:
         self.chunks_per_unit = layout.grid_shape
         self.key_prefix, self.keys, self._layout, self._shape = prefix, keys, layout, shape
         self._remembered = ShardIndexes() if remembered is None else remembered
-        self._indexes = ShardIndexes()
+        self._indexes: ShardIndexes = NoIndexes()
+        """What this operation has read. An index is trusted no longer, as other writers may replace the shard afterwards."""
         self._fetching: dict[Coords, asyncio.Lock] = {}
 
     def pipeline_of(self, coords: Coords) -> CodecPipeline:
@@ -156,9 +165,8 @@ class ShardedChunks:
         return ShardedChunks(self.store, self.key_prefix, self.keys, layout, self._shape, self._remembered)
 
     def operation(self, telemetry: Telemetry, place: Place | None = None) -> ShardedChunks:
-        # an index is trusted for one operation only, as other writers may replace the shard afterwards
-        fresh = object.__new__(ShardedChunks)  # as copy does, in a tenth of the time, which every read of a single chunk has to wait
-        fresh.__dict__.update(self.__dict__, _indexes=ShardIndexes(), _fetching={})
+        fresh = copy(self)
+        fresh.__dict__.update(_indexes=ShardIndexes(), _fetching={})
         fresh = placed(fresh, place)
         return observed_copy(fresh, telemetry) if telemetry.active else fresh
 
@@ -258,7 +266,8 @@ class ShardedChunks:
         raise self._restless(key)
 
     def fetch_single(self, run: SingleRun) -> Iterable[tuple[int, Buffer | None]]:
-        # All that several chunks need would be a third of the time that one takes. Whatever is not as remembered is left to that.
+        # All that several chunks need, a source for the operation among it, would be a third of the time that one takes. Whatever is not
+        # as remembered is left to that.
         unit = self._unit(run.coords)
         located = self._remembered.get(unit)
         where = None if located is None else located.where(self._layout.number(run.coords))

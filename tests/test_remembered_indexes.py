@@ -115,10 +115,16 @@ async def test_a_shard_that_became_shorter_is_read_as_it_is(array, inside):
     assert await array[0, 0] == 1
 
 
-async def test_without_stamps_nothing_is_remembered(array, inside):
+@pytest.mark.parametrize("part", [np.s_[0:3, 3:6], np.s_[1:3, 3:5], np.s_[4, 4]], ids=["chunk", "part", "element"])
+@pytest.mark.parametrize("compressors", [None, [azarr.codecs.Zstd()]], ids=["raw", "zstd"])
+async def test_without_stamps_nothing_is_remembered(inside, compressors, part):
+    options = {"chunks": CHUNKS, "shards": SHARDS, "compressors": compressors}
+    array = await azarr.create_array(inside, "a", shape=SHAPE, dtype="i4", **options)
     inside.stampless = True
-    for _ in range(2):
-        np.testing.assert_array_equal(await array[0:3, 3:6], DATA[0:3, 3:6])
+    for data in (DATA, -DATA):
+        await (await other(inside)).write(data)
+        inside.asked()
+        np.testing.assert_array_equal(await array[part], data[part])
         assert inside.asked() == ["index", "chunk"]
 
 

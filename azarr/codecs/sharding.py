@@ -138,19 +138,24 @@ class ShardIndex:
 
     def spans(self, numbers: Sequence[int], shard_nbytes: int = 2**63 - 1) -> list[Span | None]:
         """Where inner chunks are, ``None`` for those that are not stored; ``CodecError`` where one cannot be in the shard."""
-        entries = (self._entries[numbers[0]].tolist(),) if len(numbers) == 1 else self._entries[numbers].tolist()
-        found: list[Span | None] = []
-        for number, (start, nbytes) in zip(numbers, entries, strict=True):
-            if start == nbytes == EMPTY:
-                found.append(None)
-            elif EMPTY in {start, nbytes} or start + nbytes > shard_nbytes:
-                raise CodecError(
-                    f"the shard's index puts inner chunk {number} at {start}+{nbytes}, outside the shard; the shard is damaged",
-                    codec=Sharding.name,
-                )
-            else:
-                found.append(Span(start, start + nbytes))
-        return found
+        entries = self._entries[numbers].tolist()
+        return [checked_span(number, start, nbytes, shard_nbytes) for number, (start, nbytes) in zip(numbers, entries, strict=True)]
+
+    def span(self, number: int) -> Span | None:
+        """As ``spans``, of one inner chunk."""
+        start, nbytes = self._entries[number].tolist()
+        return checked_span(number, start, nbytes, 2**63 - 1)
+
+
+def checked_span(number: int, start: int, nbytes: int, shard_nbytes: int) -> Span | None:
+    """Where inner chunk ``number`` is, of which the index of a shard of at most ``shard_nbytes`` says ``start`` and ``nbytes``."""
+    if start == nbytes == EMPTY:
+        return None
+    if EMPTY in {start, nbytes} or start + nbytes > shard_nbytes:
+        raise CodecError(
+            f"the shard's index puts inner chunk {number} at {start}+{nbytes}, outside the shard; the shard is damaged", codec=Sharding.name
+        )
+    return Span(start, start + nbytes)
 
 
 class ShardLayout:
