@@ -95,8 +95,9 @@ async def fill_each(source: ChunkSource, selection: AnySelection, out: Array, en
 
     request_nbytes = min(REQUEST_NBYTES, engine.memory)
     largest = max(1, min(request_nbytes // nbytes, math.prod(source.chunks_per_unit)))
-    # more tasks than requests, so that chunks that wait for a worker do not keep the store waiting
-    window = engine.window(nbytes * largest, engine.concurrency + 2 * max(1, engine.executor.workers))
+    # half as many tasks more than requests, so that chunks that wait for a worker do not keep the store waiting: answers come in bursts
+    spare = max(engine.concurrency // 2, 2 * max(1, engine.executor.workers))
+    window = engine.window(nbytes * largest, engine.concurrency + spare)
     batches = source.batches(extent, request_nbytes=request_nbytes if largest > 1 else 0, ordered=False)
     await Window(batches, TaskRunner(fetch_and_place), window).drain()
 

@@ -12,7 +12,7 @@ from azarr.stores.base import Request, Version, check_key
 from azarr.stores.http_exchange import Response, Wanted, drain, is_nothing, range_headers
 from azarr.stores.network import MARKS, Condition, NetworkOptions, NetworkStore, Page, new_mark
 from azarr.stores.network_reader import Fetched, Found, Tag
-from azarr.stores.s3_account import AddressingStyle, S3Account
+from azarr.stores.s3_account import AddressingStyle, Lookups, S3Account
 from azarr.stores.s3_failures import ABSENT, Failure, error_of, known
 from azarr.stores.s3_requests import Answer, Ask, S3Requests
 from azarr.stores.s3_uploads import Upload, upload
@@ -77,6 +77,7 @@ class S3Store(NetworkStore[S3Requests]):
         super().__init__(root=prefix, **options)
         self.account = S3Account(bucket, region, endpoint_url, addressing_style, anonymous, profile, access_key, secret_key, session_token)
         self._session = session
+        self._lookups = Lookups()
         self._conditional = conditional
         self._asking = {"x-amz-request-payer": "requester"} if requester_pays else {}
         storing = {
@@ -100,7 +101,7 @@ class S3Store(NetworkStore[S3Requests]):
         return self._conditional and not self.read_only
 
     def _connect(self) -> AbstractAsyncContextManager[S3Requests]:
-        return S3Requests(self.account, self._session, self.traffic.concurrency)
+        return S3Requests(self.account, self._session, self.traffic.concurrency, self._lookups)
 
     # One attempt at each request
 
@@ -169,7 +170,7 @@ class S3Store(NetworkStore[S3Requests]):
 
     async def _erase_many(self, client: S3Requests, keys: list[str]) -> None:
         objects = {"Objects": [{"Key": key} for key in keys], "Quiet": True}
-        answer = await client.access.client.delete_objects(Bucket=self.account.bucket, Delete=objects, **self._parameters(self._asking))
+        answer = await (await client.sdk()).delete_objects(Bucket=self.account.bucket, Delete=objects, **self._parameters(self._asking))
         for error in answer.get("Errors", ()):
             raise error_of(Failure(200, str(error.get("Code", "")), str(error.get("Message", ""))), str(error.get("Key", "")), repr(self))
 
@@ -179,7 +180,7 @@ class S3Store(NetworkStore[S3Requests]):
             **({} if deep else {"Delimiter": "/"}),
             **({"ContinuationToken": token} if token else {}),
         }
-        answer = await client.access.client.list_objects_v2(Bucket=self.account.bucket, Prefix=prefix, **parameters)
+        answer = await (await client.sdk()).list_objects_v2(Bucket=self.account.bucket, Prefix=prefix, **parameters)
         more = answer.get("NextContinuationToken") if answer.get("IsTruncated") else None
         if answer.get("IsTruncated") and not more:
             raise TransientStoreError(f"{self!r} did not say how its list goes on")
@@ -254,7 +255,10 @@ class S3Store(NetworkStore[S3Requests]):
     def __getstate__(self) -> dict[str, Any]:
         if self._session is not None:
             raise TypeError(f"{self!r} cannot be pickled, because its session was passed in; pass a profile, or let credentials be found")
-        return super().__getstate__()
+        return {**super().__getstate__(), "_lookups": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__({**state, "_lookups": Lookups()})
 
 
 def open_url(url: str, **options: Any) -> S3Store:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import ssl
+import time
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import cache
@@ -14,9 +15,12 @@ from urllib.parse import parse_qs, urlsplit
 from azarr.errors import StoreError
 from azarr.stores.aws_signing import Credentials, Signer
 from azarr.stores.http_connections import Connections, verified
-from azarr.stores.s3_packages import NO_SIGNATURES, URL, AioConfig, AioSession, aiohttp, get_environ_proxies
+from azarr.stores.s3_packages import NO_SIGNATURES, URL, AioConfig, AioCredentials, AioSession, aiohttp, get_environ_proxies
 
 AddressingStyle: TypeAlias = Literal["auto", "path", "virtual"]
+
+LOOKUP_SECONDS = 300
+"""How long what was found is used again: the environment may say something else by then."""
 
 _BUCKET = re.compile(r"[A-Za-z0-9._-]{1,255}|arn:[a-z-]+:s3[a-z-]*:[a-z0-9-]*:[0-9]*:accesspoint[/:][A-Za-z0-9._-]{1,255}")
 
@@ -78,27 +82,61 @@ class Address(NamedTuple):
     service: str
 
 
-class Access:
-    """What is needed to ask for values of a bucket: its address, what encrypts, a client of aiobotocore, and signers of requests."""
+class Found(NamedTuple):
+    """What a lookup has found: where the values of a bucket are, who asks for them, ``None`` where nobody signs, and what encrypts."""
 
-    def __init__(self, address: Address, client: Any, credentials: Any, tls: ssl.SSLContext | None) -> None:
-        self.address, self.client, self.tls = address, client, tls
-        self._credentials = credentials
+    address: Address
+    credentials: Any
+    tls: ssl.SSLContext | None
+    region: str | None
+    """The region that was looked for; ``None`` for the one that the account or the environment names."""
+
+    @property
+    def lasting(self) -> bool:
+        """Whether it is good for any event loop: credentials that are lent are renewed by one loop."""
+        return self.credentials is None or type(self.credentials) is AioCredentials
+
+
+class Lookups:
+    """What a store has found last, for the event loops that come after: a client of aiobotocore takes 20 ms of a processor to open."""
+
+    def __init__(self) -> None:
+        self._kept: tuple[Found, float] | None = None
+
+    def recall(self) -> Found | None:
+        """What was found, unless that is too long ago."""
+        kept = self._kept
+        return kept[0] if kept is not None and time.monotonic() < kept[1] else None
+
+    def note(self, found: Found) -> None:
+        """Keep what has been found now, if others may use it."""
+        self._kept = (found, time.monotonic() + LOOKUP_SECONDS) if found.lasting else None
+
+
+class Access:
+    """What is needed to ask for values of a bucket: what was found, signers of requests, and a client of aiobotocore, if there is one."""
+
+    def __init__(self, found: Found, client: Any | None) -> None:
+        self.found, self.client = found, client
+        self.address, self.tls = found.address, found.tls
         self._signer: Signer | None = None
 
     async def signer(self) -> Signer | None:
         """Who signs now, as credentials that are lent are renewed in time; ``None`` where requests are anonymous."""
-        if self._credentials is None:
+        if self.found.credentials is None:
             return None
-        frozen = await self._credentials.get_frozen_credentials()
+        frozen = await self.found.credentials.get_frozen_credentials()
         current = frozen.access_key, frozen.secret_key, frozen.token
         if self._signer is None or self._signer.credentials != current:
             self._signer = Signer(Credentials(*current), self.address.region, self.address.service)
         return self._signer
 
 
-async def opened(account: S3Account, region: str | None, given: Any | None, concurrency: int, stack: AsyncExitStack) -> Access:
-    """Look up where the bucket is, in ``region`` if that is known, and who asks; ``given`` is a session of aiobotocore to use."""
+async def opened(account: S3Account, region: str | None, given: Any | None, concurrency: int, stack: AsyncExitStack) -> tuple[Found, Any]:
+    """Look up where the bucket is, in ``region`` if that is known, and who asks; ``given`` is a session of aiobotocore to use.
+
+    What was found, and the client that found it.
+    """
     session = given or AioSession(profile=account.profile)
     if given is None:
         session.register_component("data_loader", await asyncio.to_thread(descriptions))
@@ -118,11 +156,11 @@ async def opened(account: S3Account, region: str | None, given: Any | None, conc
         response_checksum_validation="when_required",
         max_pool_connections=concurrency,
     )
-    region = region or account.region
-    context = session.create_client("s3", region_name=region, endpoint_url=account.endpoint_url, config=config)
+    context = session.create_client("s3", region_name=region or account.region, endpoint_url=account.endpoint_url, config=config)
     client = await stack.enter_async_context(context)
     address = await address_of(client, account.bucket)
-    return Access(address, client, credentials, await tls_for(address.origin, session.get_config_variable("ca_bundle")))
+    tls = await tls_for(address.origin, session.get_config_variable("ca_bundle"))
+    return Found(address, credentials, tls, region), client
 
 
 @cache

@@ -6,6 +6,7 @@ try:
     import aiohttp
     from aiobotocore.awsrequest import AioAWSResponse
     from aiobotocore.config import AioConfig
+    from aiobotocore.credentials import AioCredentials
     from aiobotocore.session import AioSession
     from botocore import UNSIGNED as NO_SIGNATURES
     from botocore import exceptions as botocore_errors
@@ -20,6 +21,7 @@ __all__ = [
     "URL",
     "AioAWSResponse",
     "AioConfig",
+    "AioCredentials",
     "AioSession",
     "ResponseParserError",
     "aiohttp",

@@ -14,12 +14,12 @@ from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any, NamedTuple, Self, TypeAlias
 
-from azarr.errors import TransientStoreError
+from azarr.errors import StoreError, TransientStoreError
 from azarr.stores.aws_signing import EMPTY, UNSIGNED, Credentials, Signer, quoted
 from azarr.stores.http_answers import VALUES
 from azarr.stores.http_connections import Connections
 from azarr.stores.http_exchange import Wanted, body_of, whole_body
-from azarr.stores.s3_account import Access, Address, S3Account, connected, connections_to, opened
+from azarr.stores.s3_account import Access, Address, Lookups, S3Account, connected, connections_to, opened
 from azarr.stores.s3_failures import BODY_NBYTES, Failure, failure_of
 from azarr.stores.s3_packages import URL, AioAWSResponse, aiohttp
 from azarr.types import Buffer
@@ -64,9 +64,9 @@ class Answer(NamedTuple):
 class S3Requests:
     """Makes requests for values of a bucket on one event loop, as long as an ``async with``; ``given`` is a session of aiobotocore."""
 
-    def __init__(self, account: S3Account, given: Any | None, concurrency: int) -> None:
-        self._account, self._given, self._concurrency = account, given, concurrency
-        self._opening = asyncio.Lock()
+    def __init__(self, account: S3Account, given: Any | None, concurrency: int, lookups: Lookups) -> None:
+        self._account, self._given, self._concurrency, self._lookups = account, given, concurrency, lookups
+        self._opening, self._closed = asyncio.Lock(), False
         self._client = AsyncExitStack()
         self._expired: Credentials | None = None
         self._connections: dict[str, Connections | None] = {}
@@ -75,14 +75,19 @@ class S3Requests:
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
-            await self._open(None)
+            found = self._lookups.recall() if self._given is None else None
+            if found is None:
+                await self._open(None)
+            else:
+                self.access = Access(found, None)
             stack.push_async_callback(self._client.aclose)
             self._http = await connected(self.access, self._concurrency)
             stack.pop_all()
         return self
 
     async def __aexit__(self, *error: object) -> None:
-        async with AsyncExitStack() as stack:
+        self._closed = True
+        async with self._opening, AsyncExitStack() as stack:
             stack.push_async_callback(self._client.aclose)
             stack.push_async_callback(self._http.close)
             for connections in filter(None, self._connections.values()):
@@ -91,11 +96,18 @@ class S3Requests:
     async def _open(self, region: str | None) -> None:
         """Look up where the bucket is, and who asks; that then takes the place of what was known."""
         async with AsyncExitStack() as stack:
-            access = await opened(self._account, region, self._given, self._concurrency, stack)
-            access.client.meta.events.register("before-send.s3", self._sent_for_client)
+            found, client = await opened(self._account, region, self._given, self._concurrency, stack)
+            client.meta.events.register("before-send.s3", self._sent_for_client)
             old, self._client = self._client, stack.pop_all()
-            self.access = access
+            self.access = Access(found, client)
+        self._lookups.note(found)
         await old.aclose()  # what it is doing it does by the session here
+
+    async def sdk(self) -> Any:
+        """A client of aiobotocore, for what is seldom asked."""
+        while self.access.client is None:
+            await self._reopen(self.access, self.access.found.region)
+        return self.access.client
 
     async def _sent_for_client(self, request: Any, **_: Any) -> Any:
         """The answer to a request of aiobotocore, which itself would follow redirects to anywhere, and take its session token along."""
@@ -180,8 +192,10 @@ class S3Requests:
             return await self._reopen(access, access.address.region)
         return False
 
-    async def _reopen(self, old: Access, region: str) -> bool:
+    async def _reopen(self, old: Access, region: str | None) -> bool:
         async with self._opening:
+            if self._closed:
+                raise StoreError("the store was closed while it was asked")
             if self.access is old:
                 await self._open(region)
         return True

@@ -56,7 +56,7 @@ async def upload(upload: Upload, step: Step, is_marked: Callable[[S3Requests], A
     place = {"Bucket": upload.bucket, "Key": upload.key}
 
     async def create(client: S3Requests, _: Attempt) -> str:
-        answer = await client.access.client.create_multipart_upload(**place, **upload.created)
+        answer = await (await client.sdk()).create_multipart_upload(**place, **upload.created)
         return str(answer["UploadId"])
 
     name = await step(create)
@@ -67,7 +67,7 @@ async def upload(upload: Upload, step: Step, is_marked: Callable[[S3Requests], A
 
         async def complete(client: S3Requests, attempt: Attempt) -> None:
             try:
-                await client.access.client.complete_multipart_upload(**place, MultipartUpload=parts, **upload.completed)
+                await (await client.sdk()).complete_multipart_upload(**place, MultipartUpload=parts, **upload.completed)
             except Exception as error:
                 failure = known(error, upload.key, where)
                 gone = isinstance(failure, PreconditionFailedError) or _code(error) == "NoSuchUpload"
@@ -107,7 +107,7 @@ async def _parts(upload: Upload, name: str, step: Step, where: str) -> list[str]
 
 async def _abort(place: Mapping[str, str], step: Step) -> None:
     async def abort(client: S3Requests, _: Attempt) -> None:
-        await client.access.client.abort_multipart_upload(**place)
+        await (await client.sdk()).abort_multipart_upload(**place)
 
     with suppress(StoreError, TimeoutError):
         async with asyncio.timeout(ABORT_SECONDS):

@@ -10,7 +10,7 @@ import pickle
 from contextlib import asynccontextmanager
 from email.utils import formatdate
 from threading import Lock, Thread
-from time import time
+from time import monotonic, time
 from typing import NamedTuple
 from urllib.request import Request, urlopen
 
@@ -20,7 +20,7 @@ sdk = pytest.importorskip("azarr.stores.s3", reason='needs aiobotocore: pip inst
 
 from azarr.errors import PreconditionFailedError, StoreError, ThrottledError, TransientStoreError
 from azarr.retry import NO_RETRIES, RetryPolicy
-from azarr.stores import s3_uploads
+from azarr.stores import s3_account, s3_uploads
 from azarr.stores.http_exchange import IGNORED_RANGE_NBYTES
 from azarr.stores.network_reader import Tag
 from azarr.stores.s3 import S3Store, open_url
@@ -602,6 +602,138 @@ async def test_a_session_that_is_passed_in():
     assert "Credential=AKIDpassed/" in server.asked[0].headers["authorization"]
 
 
+class InThread:
+    """A server that answers in a thread of its own, for any number of loops."""
+
+    def __init__(self, script):
+        self.serving = Scripted(script)
+
+    def __enter__(self):
+        self.loop = asyncio.new_event_loop()
+        self.server = self.loop.run_until_complete(asyncio.start_server(self.serving, "127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self.server.sockets[0].getsockname()[1]}"
+        self.thread = Thread(target=self.loop.run_forever)
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        async def close():
+            self.server.close()
+            for task in asyncio.all_tasks() - {asyncio.current_task()}:  # connections that were left open
+                task.cancel()
+
+        asyncio.run_coroutine_threadsafe(close(), self.loop).result()
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self.thread.join()
+        self.loop.run_until_complete(self.loop.shutdown_asyncgens())
+        self.loop.close()
+
+
+@pytest.fixture
+def opened(monkeypatch):
+    """The clients of aiobotocore that have been opened."""
+    clients, create = [], s3_account.AioSession.create_client
+
+    def count(self, *args, **options):
+        clients.append(args)
+        return create(self, *args, **options)
+
+    monkeypatch.setattr(s3_account.AioSession, "create_client", count)
+    return clients
+
+
+WHO = {
+    "nobody": {"anonymous": True, "access_key": None, "secret_key": None},
+    "given": {},
+    "found": {"access_key": None, "secret_key": None},
+}
+
+
+@pytest.mark.parametrize("who", WHO)
+def test_what_was_found_serves_the_loops_that_come_after(who, opened, tmp_path):
+    write_credentials(tmp_path, "found")
+    with InThread(lambda asked: listing("k") if "list-type" in asked.target else answer(200, VALUE)) as server:
+        store = local(server.url, **WHO[who])
+        for _ in range(3):
+            assert asyncio.run(store.get("k")) == VALUE
+            asyncio.run(store.set("k", VALUE))
+        assert len(opened) == 1
+
+        async def keys():
+            return [key async for key in store.list_prefix()] + [key async for key in store.list_prefix()]
+
+        assert asyncio.run(keys()) == ["k", "k"]
+        assert len(opened) == 2  # which lists are asked of
+        assert asyncio.run(pickle.loads(pickle.dumps(store)).get("k")) == VALUE
+        assert len(opened) == 3
+        asked = server.serving.asked
+    signed = {asked.headers.get("authorization", "").partition("/")[0] for asked in asked}
+    assert signed == {
+        {"nobody": "", "given": "AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE", "found": "AWS4-HMAC-SHA256 Credential=AKIDfound"}[who]
+    }
+
+
+def test_what_was_found_long_ago_is_looked_for_again(opened, tmp_path, monkeypatch):
+    write_credentials(tmp_path, "old")
+    with InThread(lambda _: answer(200, VALUE)) as server:
+        store = local(server.url, **WHO["found"])
+        asyncio.run(store.get("k"))
+        write_credentials(tmp_path, "new")
+        asyncio.run(store.get("k"))
+        late = monotonic() + s3_account.LOOKUP_SECONDS
+        monkeypatch.setattr(s3_account.time, "monotonic", lambda: late)
+        asyncio.run(store.get("k"))
+    assert ["AKIDnew" in asked.headers["authorization"] for asked in server.serving.asked] == [False, False, True]
+    assert len(opened) == 2
+
+
+def test_credentials_that_are_renewed_belong_to_one_loop(opened, monkeypatch):
+    class Lent(s3_account.AioCredentials):
+        """As aiobotocore's, which hold a lock of the loop."""
+
+    async def lent(_):
+        return Lent("AKIDlent", SECRET, "token")
+
+    monkeypatch.setattr(s3_account.AioSession, "get_credentials", lent)
+    with InThread(lambda _: answer(200, VALUE)) as server:
+        store = local(server.url, **WHO["found"])
+        for _ in range(2):
+            assert asyncio.run(store.get("k")) == VALUE
+    assert len(opened) == 2
+
+
+def test_the_region_that_the_server_told_is_remembered(opened):
+    def script(asked):
+        if "list-type" in asked.target:
+            return listing("k")
+        if "/eu-north-1/" in asked.headers["authorization"]:
+            return answer(200, VALUE)
+        return answer(301, page("PermanentRedirect"), x_amz_bucket_region="eu-north-1")
+
+    with InThread(script) as server:
+        store = local(server.url)
+        for _ in range(2):
+            assert asyncio.run(store.get("k")) == VALUE
+
+        async def keys():
+            return [key async for key in store.list_prefix()]
+
+        assert asyncio.run(keys()) == ["k"]
+    assert ["/eu-north-1/" in asked.headers["authorization"] for asked in server.serving.asked] == [False, True, True, True]
+    assert len(opened) == 3
+
+
+async def test_a_store_that_is_closed_opens_no_client(opened):
+    async with scripted(lambda _: answer(200, VALUE)) as (store, _):
+        await store.get("k")
+        requests = store._connect()
+        async with requests:
+            pass
+        with pytest.raises(StoreError, match="was closed"):
+            await requests.sdk()
+    assert len(opened) == 1
+
+
 async def test_absent_values_are_cheap(server):
     """S3 sends errors in chunks."""
     error = page("NoSuchKey")
@@ -930,7 +1062,7 @@ def small_parts(monkeypatch):
 
 async def unfinished(store):
     client = await store._clients.get()
-    answer = await client.access.client.list_multipart_uploads(Bucket="bucket")
+    answer = await (await client.sdk()).list_multipart_uploads(Bucket="bucket")
     return len(answer.get("Uploads", ()))
 
 
