@@ -228,6 +228,16 @@ async def test_nobody_there(server):
     assert "SECRET" not in "".join(traceback.format_exception(failure.value))
 
 
+@pytest.mark.parametrize("host", ["a" * 64 + ".example", "a..example"], ids=["long", "empty"])
+async def test_hosts_whose_names_are_none(host):
+    async with HTTPStore(f"http://{host}/data") as store:
+        for asked in (store.get, store.size):
+            with pytest.raises(StoreError, match="name of its host") as refusal:
+                await asked("zarr.json")
+            assert not isinstance(refusal.value, TransientStoreError)
+            assert refusal.value.key == "zarr.json"
+
+
 async def test_a_server_that_says_nothing_times_out(server, reply):
     async with HTTPStore(f"{server.url}/?sig=SECRET", retry=RetryPolicy(attempts=1, attempt_timeout=0.05)) as store:
         server.script = [reply(200, b"abc", length=100)]
