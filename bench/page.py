@@ -57,7 +57,8 @@ def updated(page: str, documents: Documents) -> str:
 def tables(documents: Documents) -> dict[str, str]:
     """Every table by the name that it has in the page."""
     peers = documents.get("peers")
-    made = {"run": run(documents), "peers": peer_table(peers), "peer memory": peer_memory(peers)}
+    made = {"run": run(documents), "peers": peer_table(peers, SHOWN), "peer memory": peer_memory(peers)}
+    made["tuned peers"] = peer_table(documents.get("tuned_peers"), TUNED)
     for name, (subject, down, across, figures, only) in PIVOTS.items():
         made[name] = pivot(documents[subject]["rows"], down, across, figures, only) if subject in documents else TO_COME
     for name, about in ABOUT_PICTURES.items():
@@ -111,39 +112,48 @@ def pivot(rows: list[dict[str, Any]], down: tuple[str, ...], across: str | None,
     return table([*down, *head], ([*key, *(line.get(each) for each in columns)] for key, line in lines.items()))
 
 
-SHOWN = {
-    "floor": "floor",
-    "zarr": "zarr-python",
-    "zarr-fused": "zarr-python, fused",
-    "tensorstore-thp": "TensorStore",
-    "zarrista": "zarrista",
+Columns = dict[str, tuple[str, ...]]
+"""Implementations by the name of the column that shows them, of which each task has one at most."""
+
+SHOWN: Columns = {
+    "floor": ("floor",),
+    "zarr-python": ("zarr",),
+    "zarr-python, fused": ("zarr-fused",),
+    "TensorStore": ("tensorstore-thp",),
+    "zarrista": ("zarrista",),
+}
+TUNED: Columns = {
+    "floor": ("floor",),
+    "zarr-python, fused or with obstore": ("zarr-fused-tuned", "zarr-obstore-tuned"),
+    "TensorStore": ("tensorstore-tuned",),
+    "zarrista": ("zarrista-tuned", "zarrista-aio-tuned"),
 }
 
 
-def peer_table(document: dict[str, Any] | None) -> str:
+def peer_table(document: dict[str, Any] | None, columns: Columns) -> str:
     """Seconds and CPU seconds of azarr, and what the others take as multiples of both."""
     found, lines = figures_of_peers(document), []
     for task, about in TASKS.items():
         mine = found.get((task, "azarr"))
         if mine is None:
-            lines.append([about, TO_COME, *[""] * len(SHOWN)])
+            lines.append([about, TO_COME, *[""] * len(columns)])
             continue
         lines.append([about, pair(mine["seconds"], mine.get("CPU s"), " s")])
-        for name in SHOWN:
-            theirs = found.get((task, name))
+        for names in columns.values():
+            theirs = next((found[task, name] for name in names if (task, name) in found), None)
             cpu = theirs["CPU s"] / mine["CPU s"] if theirs and mine.get("CPU s") and theirs.get("CPU s") else None
             lines[-1].append("" if theirs is None else pair(theirs["seconds"] / mine["seconds"], cpu))
-    return table(["task", "azarr", *SHOWN.values()], lines)
+    return table(["task", "azarr", *columns], lines)
 
 
 def peer_memory(document: dict[str, Any] | None) -> str:
     """Memory at the peak over what there was at the start, in MB, and what of it is the result."""
     found, lines = figures_of_peers(document), []
     for task, about in TASKS.items():
-        peaks = [found.get((task, name), {}).get("peak MiB") for name in ("azarr", *SHOWN)]
+        peaks = [found.get((task, name), {}).get("peak MiB") for name in ("azarr", *(name for names in SHOWN.values() for name in names))]
         result = megabytes(RESULTS.get(task))
         lines.append([about, result, TO_COME, *[""] * len(SHOWN)] if peaks[0] is None else [about, result, *map(megabytes, peaks)])
-    return table(["task", "result", "azarr", *SHOWN.values()], lines)
+    return table(["task", "result", "azarr", *SHOWN], lines)
 
 
 def figures_of_peers(document: dict[str, Any] | None) -> dict[tuple[str, str], dict[str, float]]:

@@ -1,4 +1,4 @@
-"""The peer benchmark's results in the form of the suite: ``python -m bench.peer_figures`` makes peers.json of all peers*.jsonl."""
+"""The peer benchmark's results in the form of the suite: ``python -m bench.peer_figures`` makes a JSON file of each of ``SUBJECTS``."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from bench.suite import FOLDER, Bench
+
+SUBJECTS = ("peers", "tuned_peers")
+"""Peers with settings as they come, and as who knows them well would choose them for the task; of peers*.jsonl and tuned_peers*.jsonl."""
 
 TASKS = {
     "T1": "read 1 GiB at once, zstd",
@@ -35,7 +38,7 @@ RESULTS = {"T1": 1024, "T2": 1024, "T3raw": 312.5, "T3zstd": 312.5, "T4full": 10
 FIGURES = {"wall": "seconds", "cpu": "CPU s", "p99_ms": "p99 ms", "import_s": "import s"}
 
 
-def peers(files: Iterable[Path]) -> Bench:
+def peers(files: Iterable[Path], subject: str = "peers") -> Bench:
     """The medians of the runs in ``files``, in JSON Lines as run.py writes them; wrong and failed runs are left out.
 
     What was measured again, in a later file, replaces what was there.
@@ -47,7 +50,7 @@ def peers(files: Iterable[Path]) -> Bench:
             if "wall" in run and run.get("ok", True):
                 latest.setdefault((run["task"], run["impl"]), []).append(run)
         runs |= latest
-    bench = Bench("peers")
+    bench = Bench(subject)
     for (task, implementation), each in runs.items():
         bench.add({"task": task, "implementation": implementation}, *map(figures, each))
     return bench
@@ -63,4 +66,6 @@ def figures(run: dict) -> dict[str, float]:
 
 if __name__ == "__main__":
     results = FOLDER / "results"
-    print(peers(sorted(results.glob("peers*.jsonl"), key=lambda file: file.stat().st_mtime)).write(results))
+    for subject in SUBJECTS:
+        if files := sorted(results.glob(f"{subject}*.jsonl"), key=lambda file: file.stat().st_mtime):
+            print(peers(files, subject).write(results))

@@ -69,7 +69,7 @@ def test_runs_of_the_peer_benchmark_become_a_table_and_a_picture(peer_runs, tmp_
     first, *_ = document["rows"]
     assert first["figures"]["seconds"] == 1.5
     assert first["rounds"] == 3
-    lines = page.peer_table(document).splitlines()
+    lines = page.peer_table(document, page.SHOWN).splitlines()
     cells = next([cell.strip() for cell in line.split("|")] for line in lines if "read 1 GiB at once, zstd" in line)
     assert cells[2:6] == ["1.50 s (2.00)", "2.00 (0.500)", "2.00 (0.500)", ""]
     assert "0.250 s" in next(line for line in lines if "import" in line)
@@ -82,7 +82,7 @@ def test_runs_of_the_peer_benchmark_become_a_table_of_memory(peer_runs):
     document = peer_figures.peers([peer_runs]).document()
     cells = ([cell.strip() for cell in line.split("|")[1:-1]] for line in page.peer_memory(document).splitlines())
     lines = {task: rest for task, *rest in cells}
-    assert lines["task"] == ["result", "azarr", *page.SHOWN.values()]
+    assert lines["task"] == ["result", "azarr", *page.SHOWN]
     assert lines["read 1 GiB at once, zstd"] == ["1,074", "10", "10", "10", "", "", ""]
     assert lines["start, import and open"] == ["", "50", "", "", "", "", ""]
     assert lines["planes in order"] == ["", page.TO_COME, "", "", "", "", ""]
@@ -94,6 +94,18 @@ def test_memory_that_was_not_measured_is_to_come(runs, tmp_path):
     file.write_text("\n".join(map(json.dumps, runs)), encoding="utf-8")
     for document in (None, peer_figures.peers([file]).document()):
         assert page.peer_memory(document).count(page.TO_COME) == len(peer_figures.TASKS)
+
+
+def test_a_column_of_tuned_peers_shows_the_one_that_a_task_has(tmp_path):
+    file = tmp_path / "tuned_peers.jsonl"
+    walls = {"azarr": 1.0, "zarr-obstore-tuned": 2.0, "zarrista-aio-tuned": 3.0}
+    file.write_text("\n".join(json.dumps({"task": "T8s3", "impl": name, "wall": wall, "cpu": 1.0}) for name, wall in walls.items()))
+    document = peer_figures.peers([file], "tuned_peers").document()
+    assert document["name"] == "tuned_peers"
+    head, _, *lines = ([cell.strip() for cell in line.split("|")[1:-1]] for line in page.peer_table(document, page.TUNED).splitlines())
+    found = next(dict(zip(head, line, strict=True)) for line in lines if "S3" in line[0])
+    assert found["azarr"] == "1.00 s (1.00)"
+    assert [found[column] for column in page.TUNED] == ["", "2.00 (1.00)", "", "3.00 (1.00)"]
 
 
 def test_runs_that_are_wrong_or_failed_do_not_count(peer_runs):
