@@ -126,7 +126,7 @@ class Engine:
 
     def call(self, function: Callable[..., T], *args: Any) -> Coroutine[Any, Any, T]:
         """Have the executor run ``function(*args)``, whose result is to be awaited."""
-        return call(self.executor, self._on_loop().mailbox, function, *args)
+        return call(self.executor, self.mailbox(), function, *args)
 
     async def give_way(self) -> None:
         """Count a small piece of work on the loop itself; if there have been many in this turn of the loop, wait for the next."""

@@ -20,8 +20,6 @@ from azarr.types import Coords
 REMEMBERED = 4096
 """Up to so many chunks along an axis, their projections are computed once and kept."""
 
-ALL = slice(None)
-
 
 class Projection(NamedTuple):
     """The part ``chunk`` of the chunk at ``coords`` is the part ``out`` of the result.
@@ -153,7 +151,7 @@ def lone_run(selection: AnySelection, chunks: tuple[int | ChunkLengths, ...], sh
             return None
         coords.append(place)
         if count == chunk and start + chunk <= length:
-            parts.append(ALL)
+            parts.append(slice(None))
         else:
             whole, covers = False, covers and count == length - start + begin
             parts.append(slice(begin, end, step))

@@ -44,6 +44,7 @@ SHARES = 4
 def read(source: ChunkSource, selection: AnySelection, out: Array, engine: Engine) -> Coroutine[Any, Any, None]:
     """Fill ``out`` (every axis of the array, dropped ones with length 1) with what ``selection`` names; to be awaited."""
     alone = source.alone(selection) if source.blocking else None
+    # one chunk leaves nothing that the rest of the operation would have to know
     if alone is None or engine.telemetry.active or engine.place is not None:
         source = source.operation(engine.telemetry, engine.place)
     if source.observer is None:
@@ -58,7 +59,7 @@ async def fill_and_tell(source: ChunkSource, selection: AnySelection, alone: Sin
 
 
 def fill(source: ChunkSource, selection: AnySelection, alone: SingleRun | None, out: Array, engine: Engine) -> Coroutine[Any, Any, None]:
-    """As ``read``, of a selection that is the chunk ``alone``, unless that is ``None``, with a source that is there for this operation."""
+    """As ``read``, of a selection that is the chunk ``alone``; where that is ``None``, ``source`` is there for this operation."""
     if alone is None:
         return fill_each(source, selection, out, engine)
     if not engine.closed and placed_at_hand(source, out, alone):

@@ -175,7 +175,8 @@ class NetworkReader(ReadableStore, StampingStore, Generic[ClientT]):
             return classified
         if isinstance(error, OSError | EOFError):  # TimeoutError is an OSError
             return TransientStoreError(f"the request for {key!r} in {self!r} failed ({type(error).__name__})", key=key)
-        if isinstance(error, UnicodeError):  # labels of hosts have 1 to 63 characters, and half a surrogate pair is no character
+        # labels of hosts have 1 to 63 characters, and half a surrogate pair is no character; decoding is about answers
+        if isinstance(error, UnicodeError) and not isinstance(error, UnicodeDecodeError):
             return StoreError(
                 f"the request for {key!r} in {self!r} cannot be sent: the name of its host is none, or its key is no text", key=key
             )

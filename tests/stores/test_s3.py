@@ -10,7 +10,7 @@ import pickle
 from contextlib import asynccontextmanager
 from email.utils import formatdate
 from threading import Lock, Thread
-from time import monotonic, time
+from time import time
 from typing import NamedTuple
 from urllib.request import Request, urlopen
 
@@ -602,31 +602,9 @@ async def test_a_session_that_is_passed_in():
     assert "Credential=AKIDpassed/" in server.asked[0].headers["authorization"]
 
 
-class InThread:
-    """A server that answers in a thread of its own, for any number of loops."""
-
-    def __init__(self, script):
-        self.serving = Scripted(script)
-
-    def __enter__(self):
-        self.loop = asyncio.new_event_loop()
-        self.server = self.loop.run_until_complete(asyncio.start_server(self.serving, "127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self.server.sockets[0].getsockname()[1]}"
-        self.thread = Thread(target=self.loop.run_forever)
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_):
-        async def close():
-            self.server.close()
-            for task in asyncio.all_tasks() - {asyncio.current_task()}:  # connections that were left open
-                task.cancel()
-
-        asyncio.run_coroutine_threadsafe(close(), self.loop).result()
-        self.loop.call_soon_threadsafe(self.loop.stop)
-        self.thread.join()
-        self.loop.run_until_complete(self.loop.shutdown_asyncgens())
-        self.loop.close()
+async def elsewhere(request):
+    """What ``request`` comes to on an event loop of its own."""
+    return await asyncio.to_thread(asyncio.run, request)
 
 
 @pytest.fixture
@@ -650,44 +628,43 @@ WHO = {
 
 
 @pytest.mark.parametrize("who", WHO)
-def test_what_was_found_serves_the_loops_that_come_after(who, opened, tmp_path):
+async def test_what_was_found_serves_the_loops_that_come_after(who, opened, tmp_path):
     write_credentials(tmp_path, "found")
-    with InThread(lambda asked: listing("k") if "list-type" in asked.target else answer(200, VALUE)) as server:
-        store = local(server.url, **WHO[who])
+
+    def script(asked):
+        return listing("k") if "list-type" in asked.target else answer(200, VALUE)
+
+    async def keys():
+        return [key async for key in store.list_prefix()] + [key async for key in store.list_prefix()]
+
+    async with scripted(script, **WHO[who]) as (store, server):
         for _ in range(3):
-            assert asyncio.run(store.get("k")) == VALUE
-            asyncio.run(store.set("k", VALUE))
+            assert await elsewhere(store.get("k")) == VALUE
+            await elsewhere(store.set("k", VALUE))
         assert len(opened) == 1
-
-        async def keys():
-            return [key async for key in store.list_prefix()] + [key async for key in store.list_prefix()]
-
-        assert asyncio.run(keys()) == ["k", "k"]
+        assert await elsewhere(keys()) == ["k", "k"]
         assert len(opened) == 2  # which lists are asked of
-        assert asyncio.run(pickle.loads(pickle.dumps(store)).get("k")) == VALUE
+        assert await elsewhere(pickle.loads(pickle.dumps(store)).get("k")) == VALUE
         assert len(opened) == 3
-        asked = server.serving.asked
-    signed = {asked.headers.get("authorization", "").partition("/")[0] for asked in asked}
-    assert signed == {
-        {"nobody": "", "given": "AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE", "found": "AWS4-HMAC-SHA256 Credential=AKIDfound"}[who]
-    }
+    signed = {asked.headers.get("authorization", "").partition("/")[0] for asked in server.asked}
+    names = {"nobody": "", "given": "AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE", "found": "AWS4-HMAC-SHA256 Credential=AKIDfound"}
+    assert signed == {names[who]}
 
 
-def test_what_was_found_long_ago_is_looked_for_again(opened, tmp_path, monkeypatch):
+async def test_what_was_found_long_ago_is_looked_for_again(opened, tmp_path, monkeypatch):
     write_credentials(tmp_path, "old")
-    with InThread(lambda _: answer(200, VALUE)) as server:
-        store = local(server.url, **WHO["found"])
-        asyncio.run(store.get("k"))
+    async with scripted(lambda _: answer(200, VALUE), **WHO["found"]) as (store, server):
+        await elsewhere(store.get("k"))
         write_credentials(tmp_path, "new")
-        asyncio.run(store.get("k"))
-        late = monotonic() + s3_account.LOOKUP_SECONDS
-        monkeypatch.setattr(s3_account.time, "monotonic", lambda: late)
-        asyncio.run(store.get("k"))
-    assert ["AKIDnew" in asked.headers["authorization"] for asked in server.serving.asked] == [False, False, True]
+        await elsewhere(store.get("k"))
+        monkeypatch.setattr(s3_account, "LOOKUP_SECONDS", 0)
+        store._lookups.note(store._lookups.recall())
+        await elsewhere(store.get("k"))
+    assert ["AKIDnew" in asked.headers["authorization"] for asked in server.asked] == [False, False, True]
     assert len(opened) == 2
 
 
-def test_credentials_that_are_renewed_belong_to_one_loop(opened, monkeypatch):
+async def test_credentials_that_are_renewed_belong_to_one_loop(opened, monkeypatch):
     class Lent(s3_account.AioCredentials):
         """As aiobotocore's, which hold a lock of the loop."""
 
@@ -695,14 +672,13 @@ def test_credentials_that_are_renewed_belong_to_one_loop(opened, monkeypatch):
         return Lent("AKIDlent", SECRET, "token")
 
     monkeypatch.setattr(s3_account.AioSession, "get_credentials", lent)
-    with InThread(lambda _: answer(200, VALUE)) as server:
-        store = local(server.url, **WHO["found"])
+    async with scripted(lambda _: answer(200, VALUE), **WHO["found"]) as (store, _):
         for _ in range(2):
-            assert asyncio.run(store.get("k")) == VALUE
+            assert await elsewhere(store.get("k")) == VALUE
     assert len(opened) == 2
 
 
-def test_the_region_that_the_server_told_is_remembered(opened):
+async def test_the_region_that_the_server_told_is_remembered(opened):
     def script(asked):
         if "list-type" in asked.target:
             return listing("k")
@@ -710,16 +686,14 @@ def test_the_region_that_the_server_told_is_remembered(opened):
             return answer(200, VALUE)
         return answer(301, page("PermanentRedirect"), x_amz_bucket_region="eu-north-1")
 
-    with InThread(script) as server:
-        store = local(server.url)
+    async def keys():
+        return [key async for key in store.list_prefix()]
+
+    async with scripted(script) as (store, server):
         for _ in range(2):
-            assert asyncio.run(store.get("k")) == VALUE
-
-        async def keys():
-            return [key async for key in store.list_prefix()]
-
-        assert asyncio.run(keys()) == ["k"]
-    assert ["/eu-north-1/" in asked.headers["authorization"] for asked in server.serving.asked] == [False, True, True, True]
+            assert await elsewhere(store.get("k")) == VALUE
+        assert await elsewhere(keys()) == ["k"]
+    assert ["/eu-north-1/" in asked.headers["authorization"] for asked in server.asked] == [False, True, True, True]
     assert len(opened) == 3
 
 
