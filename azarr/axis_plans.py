@@ -14,6 +14,9 @@ from azarr.selection import AxisSelection, IndexSelection, Positions
 
 Part: TypeAlias = slice | npt.NDArray[np.int64]
 
+SHORT = 32
+"""Up to so many neighbours are written out at once: streams go through them all, and have few at a time."""
+
 
 class AxisProjection(NamedTuple):
     """One axis of a ``Projection``."""
@@ -175,8 +178,54 @@ def spelled_out(part: Part) -> Positions:
     return np.arange(part.start, part.stop, part.step) if isinstance(part, slice) else part
 
 
-def segments(axis: AnyAxisPlan, longest: int, align: int | None) -> Iterator[tuple[AxisProjection, ...]]:
+class Segment:
+    """Neighbours among the chunks of an axis, by their ``numbers`` in its plan; computed when somebody goes through them."""
+
+    __slots__ = ("_axis", "_numbers", "_parts")
+
+    def __init__(self, axis: AxisPlan, numbers: range) -> None:
+        self._axis, self._numbers = axis, numbers
+        self._parts: tuple[AxisProjection, ...] | None = None
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __getitem__(self, number: int) -> AxisProjection:
+        return self._axis[self._numbers[number]]
+
+    def __iter__(self) -> Iterator[AxisProjection]:
+        if self._parts is None:  # threads may come here at once, and then compute them twice
+            self._parts = tuple(map(self._axis.__getitem__, self._numbers))
+        return iter(self._parts)
+
+
+Neighbours: TypeAlias = Segment | tuple[AxisProjection, ...]
+
+
+def segments(axis: AnyAxisPlan, longest: int, align: int | None) -> Iterator[Neighbours]:
     """The chunks along one axis, cut after ``longest``, before multiples of ``align``, and where their length or fullness changes."""
+    if isinstance(axis, AxisPlan) and axis.selection.step == 1:
+        return even_segments(axis, longest, align)
+    return uneven_segments(axis, longest, align)
+
+
+def even_segments(axis: AxisPlan, longest: int, align: int | None) -> Iterator[Neighbours]:
+    """The same of neighbours as long as each other, of which only the first and the last may be cut: so none is looked at but those."""
+    count = axis.count
+    bounds = [number for number in sorted({1, count - 1}) if 0 < number < count and axis[number].full != axis[number - 1].full]
+    start = 0
+    for bound in (*bounds, count):
+        while start < bound:
+            stop = min(start + longest, bound)
+            if align is not None:
+                stop = min(stop, start + align - (axis.base + axis.first + start) % align)
+            segment = Segment(axis, range(start, stop))
+            yield segment if len(segment) > SHORT else tuple(segment)
+            start = stop
+
+
+def uneven_segments(axis: AnyAxisPlan, longest: int, align: int | None) -> Iterator[tuple[AxisProjection, ...]]:
+    """The same of any chunks, one after the other."""
     segment: list[AxisProjection] = []
     for part in axis:
         if segment and (

@@ -12,7 +12,7 @@ from typing import ClassVar, NamedTuple, TypeAlias, cast
 
 import numpy as np
 
-from azarr.axis_plans import AnyAxisPlan, AxisProjection, Part, axis_plan, segments, spelled_out
+from azarr.axis_plans import AnyAxisPlan, AxisProjection, Neighbours, Part, axis_plan, segments, spelled_out
 from azarr.chunk_lengths import ChunkLengths, place_of, places_of, start_of
 from azarr.selection import AnySelection, AxisSelection, PointSelection, Positions, Selection
 from azarr.types import Coords
@@ -52,7 +52,7 @@ class Run(NamedTuple):
     coords: Coords
     out: tuple[Part, ...]
     full: bool
-    parts: tuple[AxisProjection, ...]
+    parts: Neighbours
     """The projections along ``axis``."""
     sides: tuple[AxisProjection, ...]
     """The projection along every axis (for ``axis`` that of the first chunk)."""

@@ -211,6 +211,15 @@ def test_a_plan_over_a_trillion_chunks_starts_at_once(shape, nchunks):
     assert [projection.coords[last] for projection in itertools.islice(inside.projections(), 100)] == list(range(50, 60))
 
 
+def test_a_run_of_a_billion_full_chunks_is_not_written_out():
+    plan = plan_of(Selection.whole((10**12 + 1,)).select(np.s_[1:]), (2,), (10**12 + 1,))
+    first, second, third = itertools.islice(plan.runs(10**9, align=(10**8,)), 3)
+    assert (first.length, second.length, third.length) == (1, 10**8 - 1, 10**8)
+    assert (first.full, second.full, third.full) == (False, True, True)
+    assert (third.parts[0].place, third.parts[-1].place) == (10**8, 2 * 10**8 - 1)
+    assert third.out == (slice(2 * 10**8 - 1, 4 * 10**8 - 1),)
+
+
 def test_a_selection_with_steps_over_a_trillion_chunks_skips_those_between():
     shape = (10**15,)
     selection = Selection.whole(shape).select(slice(17, None, 10**6))
