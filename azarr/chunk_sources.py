@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequenc
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, TypeVar, cast
+from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar, cast
 
 import numpy as np
 
@@ -20,8 +20,8 @@ from azarr.chunk_lengths import ChunkLengths
 from azarr.codecs import scratch
 from azarr.codecs.base import wrong_size
 from azarr.codecs.fields import FieldPipeline, part_of
+from azarr.codecs.fill import is_fill
 from azarr.codecs.pipeline import CodecPipeline
-from azarr.deferred import DeferredModule
 from azarr.errors import CodecError, WorkerError
 from azarr.observing import Observer, observed_copy
 from azarr.projections import AnyPlan, AnyRun, Projection, SingleRun, lone_run, plan_of
@@ -29,11 +29,6 @@ from azarr.selection import AnySelection
 from azarr.stores.base import BlockingStore, ListableStore, ReadableStore, Reserve, at_hand
 from azarr.telemetry import Telemetry
 from azarr.types import Array, Buffer, Coords
-
-if TYPE_CHECKING:
-    from azarr.codecs import sharding
-else:  # what reading chunks that have keys of their own does without
-    sharding = DeferredModule("azarr.codecs.sharding")
 
 RUN_LENGTH = 1024
 """Chunks that are placed in one go at most, however small they are: a plan should not cost more memory than the data."""
@@ -195,7 +190,7 @@ def decoded(pipeline: CodecPipeline, old: Buffer, *, covered: bool) -> Array:
 
 def encoded_or_none(pipeline: CodecPipeline, chunk: Array) -> Buffer | None:
     """The encoded chunk; ``None`` where every element is the fill value, as such chunks are not stored."""
-    return None if sharding.is_fill(chunk, pipeline.spec.fill) else pipeline.encode(chunk)
+    return None if is_fill(chunk, pipeline.spec.fill) else pipeline.encode(chunk)
 
 
 def joined_nbytes(pipeline: CodecPipeline, count: int) -> int:

@@ -92,7 +92,7 @@ class HeldRunner:
         """Start on ``item`` as soon as its lock is held."""
         self._waiting.count += 1
         turn = Turn(item, on_done)
-        if self._locks.acquire_or_call(self._source.key(item.unit.coords), partial(self._mailbox.post, self._held, turn, None)):
+        if self._locks.acquire_or_call(self._key(item), partial(self._mailbox.post, self._held, turn, None)):
             self._held(turn)
         elif self._seconds is not None:
             turn.timer = asyncio.get_running_loop().call_later(self._seconds, self._expire, turn, self._seconds)
@@ -149,7 +149,7 @@ class HeldRunner:
 
     def _begin(self, gathered: Gathered) -> tuple[Outcome, End | None]:
         try:
-            end = None if self._stopped else write_held_unit(self._source, gathered.unit, self._begin_set)
+            end = None if self._stopped else write_held_unit(self._source, self._key(gathered), gathered.unit, self._begin_set)
         except BaseException as error:  # noqa: BLE001 - the locks of the others must be released, whatever happens
             self._release(gathered)
             return Outcome(gathered, error), None
@@ -167,7 +167,10 @@ class HeldRunner:
             self._release(gathered)
 
     def _release(self, gathered: Gathered) -> None:
-        self._locks.release(self._source.key(gathered.unit.coords))
+        self._locks.release(self._key(gathered))
+
+    def _key(self, gathered: Gathered) -> str:
+        return self._source.key(gathered.unit.coords)
 
     def stop(self) -> None:
         """Write nothing that has not begun."""

@@ -27,6 +27,9 @@ ATTEMPTS = 3
 PIPELINES = 64
 """How many pipelines a process keeps."""
 
+HELD_NBYTES = 256 * 2**10
+"""Up to here, copying takes less time than another thread would win by having the interpreter lock meanwhile."""
+
 START_SECONDS = 60.0
 """What a process may take to start."""
 
@@ -90,9 +93,7 @@ class WorkerProcess:
         memory = decoded.reserve(spec.nelements * spec.dtype.itemsize)
         np.copyto(np.ndarray(spec.shape, spec.dtype, memory), chunk)
         nbytes = self._ask(number, pickled, REQUEST.pack(ENCODE, number, 0, 0, 0))
-        data = memoryview(bytearray(nbytes))
-        copy_bytes(encoded.view(0, nbytes), data)
-        return data
+        return own_copy(encoded.view(0, nbytes))
 
     def close(self) -> None:
         """End the process, at the latest after ``GRACE_SECONDS``, and give back everything; in the thread that it belongs to."""
@@ -126,6 +127,15 @@ class WorkerProcess:
                 raise answer
             return answer
         raise WorkerError(f"{ATTEMPTS} processes in a row died of this chunk, the last one {ending(exit_code)}", exit_code=exit_code)
+
+
+def own_copy(data: memoryview) -> Buffer:
+    """The bytes of ``data`` in memory of their own."""
+    if len(data) <= HELD_NBYTES:
+        return bytes(data)
+    copy = memoryview(bytearray(len(data)))
+    copy_bytes(data, copy)
+    return copy
 
 
 class Link:

@@ -91,7 +91,7 @@ async def write_blocking(source: ChunkSource, locks: KeyedLocks, selection: AnyS
         end = None
         try:
             if not crew.stopped:
-                end = write_held_unit(source, unit_of(unit, selection, values), begin_set)
+                end = write_held_unit(source, key, unit_of(unit, selection, values), begin_set)
         finally:
             if end is None:
                 locks.release(key)
@@ -108,12 +108,12 @@ async def write_blocking(source: ChunkSource, locks: KeyedLocks, selection: AnyS
     await crew.run()
 
 
-def write_held_unit(source: ChunkSource, unit: Unit, begin_set: BeginSet | None = None) -> End | None:
-    """Write one unit; for workers, on a store whose calls block, under the lock of the unit.
+def write_held_unit(source: ChunkSource, key: str, unit: Unit, begin_set: BeginSet | None = None) -> End | None:
+    """Write the unit at ``key``; for workers, on a store whose calls block, under the lock of the unit.
 
     With ``begin_set`` of the store, the end of the write is left to what is answered, where it only waits.
     """
-    key, store, unit = source.key(unit.coords), source.store, unit.kept_by(source)
+    store, unit = source.store, unit.kept_by(source)
     with chunk_write(source, unit.coords):
         if not unit.full:
             store.update_blocking(key, partial(updated, source, unit))

@@ -17,9 +17,10 @@ import numpy as np
 from azarr.codecs.base import ArrayToBytesCodec, Codec, check_keys
 from azarr.codecs.bytes import Bytes
 from azarr.codecs.crc32c import Crc32c
+from azarr.codecs.fill import is_fill
 from azarr.codecs.pipeline import CodecPipeline, bind_codecs
 from azarr.errors import CodecError, MetadataError
-from azarr.types import Array, Buffer, ByteRange, ChunkSpec, Coords, FillValue, Span, Suffix
+from azarr.types import Array, Buffer, ByteRange, ChunkSpec, Coords, Span, Suffix
 
 EMPTY = 2**64 - 1
 """Offset and size of an inner chunk that is not stored and reads as fill value."""
@@ -263,34 +264,3 @@ class NewShard:
             longer[:start] = self._memory[:start]
             self._memory = longer
         self._memory[start : self._nbytes] = part
-
-
-def is_fill(chunk: Array, fill_value: FillValue) -> bool:
-    """Whether every element of ``chunk`` is the fill value bit by bit, so that -0.0 is not 0.0 and a NaN is itself.
-
-    Text and bytes of any length need their fill value as an array without dimensions, lest NumPy take off the zeros at its end.
-    """
-    if chunk.size == 0:
-        return True
-    if chunk.dtype.kind == "T":
-        return bool((chunk.reshape(-1)[:1] == fill_value).all() and (chunk == fill_value).all())
-    if chunk.dtype.hasobject:
-        one = fill_value[()] if isinstance(fill_value, np.ndarray) else fill_value
-        return all(_is_same(element, one) for element in chunk.flat)
-    fill = np.asarray(fill_value, chunk.dtype)
-    bits = np.dtype((np.void, chunk.dtype.itemsize)) if chunk.dtype.itemsize not in {1, 2, 4, 8} else np.dtype(f"u{chunk.dtype.itemsize}")
-    # most chunks that hold data differ at once; both are scalars here, as those of text lose the zeros behind it
-    if chunk[(0,) * chunk.ndim].tobytes() != fill[()].tobytes():
-        return False
-    return bool((chunk.view(bits) == fill.view(bits)).all())
-
-
-def _is_same(element: object, fill_value: FillValue) -> bool:
-    """Whether two objects are the same scalar; what is none is taken to differ, and stored."""
-    if isinstance(element, np.generic):
-        return type(element) is type(fill_value) and element.tobytes() == fill_value.tobytes()
-    if isinstance(element, np.ndarray):
-        return not element.size and isinstance(fill_value, np.ndarray)
-    if isinstance(element, float):  # in full, as -0.0 equals 0.0
-        return isinstance(fill_value, float) and repr(element) == repr(fill_value)
-    return type(element) is type(fill_value) and isinstance(element, str | bytes | int | None) and element == fill_value

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from azarr.codecs import Blosc, Bytes, Crc32c, Gzip, Sharding, Transpose, Zstd
 from azarr.codecs.pipeline import CodecPipeline
-from azarr.codecs.sharding import EMPTY, is_fill
+from azarr.codecs.sharding import EMPTY
 from azarr.errors import ChecksumError, CodecError, MetadataError
 from azarr.types import ByteRange, ChunkSpec, Suffix
 from tests.joined_shards import joined
@@ -310,40 +310,3 @@ def test_codecs_of_the_inner_chunks_are_bound_to_them():
     bound = pipeline(Sharding((1, 2), (Transpose("F"), Bytes(), Blosc("lz4", 5, "shuffle")))).codecs[0]
     assert bound.codecs[0] == Transpose((1, 0))
     assert bound.codecs[2].configuration()["typesize"] == 4
-
-
-# Fill value
-
-
-@pytest.mark.parametrize("dtype", ["bool", "u1", "i2", "f4", "f8", "c8", "c16"])
-@pytest.mark.parametrize("shape", [(), (3,), (2, 3)], ids=repr)
-def test_fill_value_is_recognised_in_every_data_type(dtype, shape):
-    fill = np.dtype(dtype).type(1)
-    chunk = np.full(shape, fill)
-    assert is_fill(chunk, fill)
-    assert is_fill(np.broadcast_to(fill, shape), fill)
-    chunk[(-1,) * len(shape)] = 0
-    assert not is_fill(chunk, fill)
-
-
-@pytest.mark.parametrize("dtype", ["f2", "f4", "f8", "c8", "c16"])
-def test_fill_value_is_compared_bit_by_bit(dtype):
-    kind = np.dtype(dtype).type
-    assert is_fill(np.full(4, np.nan, dtype), kind(np.nan))
-    assert not is_fill(np.full(4, -0.0, dtype), kind(0.0))
-    assert not is_fill(np.full(4, 0.0, dtype), kind(-0.0))
-    other = np.full(4, np.nan, dtype)
-    other.view("u1")[0] ^= 1  # another NaN
-    assert not is_fill(other, kind(np.nan))
-
-
-def test_fill_value_is_recognised_in_chunks_of_any_strides():
-    base = np.full((6, 8), 7, "i4")
-    assert is_fill(base.T[::2, ::-1], np.int32(7))
-    base[4, 2] = 0
-    assert not is_fill(base[::2, ::2], np.int32(7))
-    assert is_fill(base[1::2, ::2], np.int32(7))
-
-
-def test_a_chunk_without_elements_is_fill_value():
-    assert is_fill(np.empty((0, 3), "i4"), np.int32(7))
