@@ -6,6 +6,7 @@ The array above sees chunks and never learns of shards. A *unit* is what a store
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
@@ -141,6 +142,13 @@ class ChunkSource(Fetcher, Protocol):
     def update(self, old: Buffer | None, pieces: Sequence[Piece]) -> Buffer | None:
         """A unit with ``pieces`` put in, one after the other; ``None`` where nothing but fill value is left of it."""
 
+    @property
+    def together(self) -> int:
+        """How many units it is worth encoding in one go."""
+
+    def encode_units(self, units: Sequence[Sequence[Piece]]) -> list[Buffer | None]:
+        """As ``update`` of several units, of which nothing that is stored is kept, by their pieces."""
+
 
 async def stored_units(source: ChunkSource, store: ListableStore | None = None) -> AsyncIterator[Coords]:
     """The units that are stored, as a listing of ``store`` has them, by default of the source's; units outside of the array, too."""
@@ -155,6 +163,11 @@ async def stored_units(source: ChunkSource, store: ListableStore | None = None) 
 def run_length(pipeline: CodecPipeline, request_nbytes: int) -> int:
     """How many chunks make a run."""
     return max(1, min(RUN_LENGTH, min(pipeline.run_nbytes, request_nbytes) // max(1, pipeline.spec.nbytes)))
+
+
+def patches_of(pieces: Sequence[Piece]) -> list[tuple[Projection, Array]]:
+    """What ``pieces`` put where in the chunk that their unit is."""
+    return [(unit, values[unit.out or ...]) for unit, _, values in pieces]
 
 
 def patched(pipeline: CodecPipeline, old: Buffer | None, patches: Sequence[tuple[Projection, Array]]) -> Array:
@@ -191,6 +204,31 @@ def decoded(pipeline: CodecPipeline, old: Buffer, *, covered: bool) -> Array:
 def encoded_or_none(pipeline: CodecPipeline, chunk: Array) -> Buffer | None:
     """The encoded chunk; ``None`` where every element is the fill value, as such chunks are not stored."""
     return None if is_fill(chunk, pipeline.spec.fill) else pipeline.encode(chunk)
+
+
+def encoded_chunks(
+    pipeline: CodecPipeline, chunks: Iterable[tuple[int, Coords, Array]], *, keep_fill: bool = False
+) -> Iterator[tuple[int, Buffer]]:
+    """Chunks encoded, with their numbers; those of nothing but fill value, which are not stored, are left out unless ``keep_fill``."""
+    waiting: deque[tuple[int, Coords]] = deque()
+
+    def stored() -> Iterator[Array]:
+        for number, coords, chunk in chunks:
+            if keep_fill or not is_fill(chunk, pipeline.spec.fill):
+                waiting.append((number, coords))
+                yield chunk
+
+    encoded = pipeline.encode_each(stored())
+    while True:
+        try:
+            data = next(encoded, None)
+        except CodecError as error:
+            if waiting:
+                error.coords = error.coords or waiting[0][1]
+            raise
+        if data is None:
+            return
+        yield waiting.popleft()[0], data
 
 
 def joined_nbytes(pipeline: CodecPipeline, count: int) -> int:
@@ -341,8 +379,18 @@ class PlainChunks:
 
     def update(self, old: Buffer | None, pieces: Sequence[Piece]) -> Buffer | None:
         pipeline = self.pipeline_of(pieces[0].unit.coords)
-        chunk = patched(pipeline, old, [(unit, values[unit.out or ...]) for unit, _, values in pieces])
+        chunk = patched(pipeline, old, patches_of(pieces))
         return pipeline.whole.encode(chunk) if self._keep_fill else encoded_or_none(pipeline.whole, chunk)
+
+    @property
+    def together(self) -> int:
+        return self.pipeline.together
+
+    def encode_units(self, units: Sequence[Sequence[Piece]]) -> list[Buffer | None]:
+        pipeline = self.pipeline
+        chunks = ((number, pieces[0].unit.coords, patched(pipeline, None, patches_of(pieces))) for number, pieces in enumerate(units))
+        encoded = dict(encoded_chunks(pipeline.whole, chunks, keep_fill=self._keep_fill))
+        return [encoded.get(number) for number in range(len(units))]
 
 
 class UnequalChunks(PlainChunks):
@@ -373,6 +421,13 @@ class UnequalChunks(PlainChunks):
                 self._pipelines.clear()
             pipeline = self._pipelines[shape] = self.pipeline.rebound(replace(self.pipeline.spec, shape=shape))
         return pipeline
+
+    @property
+    def together(self) -> int:
+        return 1  # neighbours may differ in shape
+
+    def encode_units(self, units: Sequence[Sequence[Piece]]) -> list[Buffer | None]:
+        return [self.update(None, pieces) for pieces in units]
 
 
 @contextmanager

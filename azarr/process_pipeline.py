@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,10 @@ Place = Callable[[CodecPipeline], CodecPipeline]
 
 ASKED_NBYTES = 8 * 2**20
 """Decoded bytes of neighbouring chunks for which a process is asked once: with 1 MiB, a third of the time went into waking each other."""
+
+
+GIVEN_NBYTES = 2**20
+"""The same of chunks that a process is given to encode: they are copied for that, which is best done while a cache holds them."""
 
 
 class ProcessPipeline(CodecPipeline):
@@ -51,6 +56,11 @@ class ProcessPipeline(CodecPipeline):
         return ASKED_NBYTES
 
     @property
+    def together(self) -> int:
+        """As many as a process is given at once."""
+        return max(1, GIVEN_NBYTES // self.spec.nbytes)
+
+    @property
     def field(self) -> tuple[str, ...]:
         """As of the pipeline."""
         return self._plain.field
@@ -66,14 +76,18 @@ class ProcessPipeline(CodecPipeline):
 
     def encode(self, chunk: Array) -> Buffer:
         """As of the pipeline."""
-        worker = None if self._plain.field else self._worker()
-        if worker is None:
-            return self._plain.encode(chunk)
-        try:
-            return worker.encode(self._number, self._pickled, chunk, self.spec)
-        except PipelineRefusedError as error:
-            self._refused(error)
-            return self._plain.encode(chunk)
+        encoded = self._encoded((chunk,))
+        return self._plain.encode(chunk) if encoded is None else encoded[0]
+
+    def encode_each(self, chunks: Iterable[Array]) -> Iterator[Buffer]:
+        """As of the pipeline."""
+        rest = iter(chunks)
+        while some := list(itertools.islice(rest, self.together)):
+            try:
+                encoded = self._encoded(some)
+            except CodecError:  # one by one shows of which
+                encoded = None
+            yield from map(self.encode, some) if encoded is None else encoded
 
     def decode(self, data: Buffer) -> Array:
         """As of the pipeline; always an array of its own."""
@@ -119,6 +133,17 @@ class ProcessPipeline(CodecPipeline):
             self._refused(error)
             return False
         return True
+
+    def _encoded(self, chunks: Sequence[Array]) -> list[Buffer] | None:
+        """Chunks encoded in the process; ``None`` where that is up to the caller."""
+        worker = None if self._plain.field else self._worker()
+        if worker is None:
+            return None
+        try:
+            return worker.encode(self._number, self._pickled, chunks, self.spec)
+        except PipelineRefusedError as error:
+            self._refused(error)
+            return None
 
     def _worker(self) -> WorkerProcess | None:
         """What belongs to this thread."""

@@ -1,7 +1,7 @@
 """The process beside a worker thread: it decodes and encodes chunks that lie in shared memory, one request at a time.
 
-A request is a ``REQUEST``, and the ``SIZE`` of each encoded chunk, or a pickled pipeline; the answer is a ``REPLY``, and a pickled error
-where it says so. Nothing else is pickled.
+A request is a ``REQUEST``, and the ``SIZE`` of each chunk to decode, or a pickled pipeline; the answer is a ``REPLY``, and the ``SIZE`` of
+each chunk that was encoded, or a pickled error where it says so. Nothing else is pickled.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from azarr.errors import CodecError, ZarrError
 from azarr.shared_memory import SharedMemory
 
 REQUEST: Final = struct.Struct("<5Q")
-"""What to do, the number of the pipeline, where the encoded and the decoded chunks start, and how many sizes (or pickled bytes) follow.
+"""What to do, the number of the pipeline, where the encoded and the decoded chunks start, and how many chunks (or pickled bytes) there are.
 
 Encoded chunks lie one behind the other, and decoded ones, too.
 """
@@ -35,10 +35,10 @@ SIZE: Final = struct.Struct("<Q")
 """The size of an encoded chunk in bytes."""
 
 REPLY: Final = struct.Struct("<2Q")
-"""Whether it failed, and the size of what was encoded, or of the error that follows."""
+"""Whether it failed, and how many bytes follow: the sizes of what was encoded, or the error."""
 
 DECODE, ENCODE, LEARN, FORGET = range(4)
-"""Decode chunks side by side; encode one; take up a pipeline; let go of one."""
+"""Decode chunks side by side; encode such; take up a pipeline; let go of one."""
 
 DONE, FAILED = range(2)
 
@@ -81,22 +81,20 @@ class Worker:
 
     def answer(self, operation: int, number: int, encoded_at: int, decoded_at: int, count: int, requests: BinaryIO) -> bytes:
         """Do what is asked for; what to send back."""
-        nbytes = 0
+        sizes = b""
         try:
             if operation == LEARN:
                 self._learn(number, requests.read(count))
             elif operation == FORGET:
                 del self._pipelines[number]
+            elif operation == DECODE:
+                self._decode(self._pipelines[number], unpacked(requests.read(count * SIZE.size)), encoded_at, decoded_at)
             else:
-                sizes = [size for (size,) in SIZE.iter_unpack(requests.read(count * SIZE.size))]
-                if operation == DECODE:
-                    self._decode(self._pipelines[number], sizes, encoded_at, decoded_at)
-                else:
-                    nbytes = self._encode(self._pipelines[number], decoded_at)
+                sizes = b"".join(map(SIZE.pack, self._encode(self._pipelines[number], count, decoded_at)))
         except BaseException as error:  # noqa: BLE001 - whatever a codec raises is for the parent
             message = portable(error)
             return REPLY.pack(FAILED, len(message)) + message
-        return REPLY.pack(DONE, nbytes)
+        return REPLY.pack(DONE, len(sizes)) + sizes
 
     def _learn(self, number: int, pickled: bytes) -> None:
         if self._main is not None and b"__main__" in pickled:
@@ -115,12 +113,21 @@ class Worker:
             pipeline.decode_into(data[position : position + size], np.ndarray(spec.shape, spec.dtype, memory, number * nbytes))
             position += size
 
-    def _encode(self, pipeline: CodecPipeline, start: int) -> int:
-        spec = pipeline.spec
-        memory = self._decoded.view(start, spec.nelements * spec.dtype.itemsize)
-        data = pipeline.encode(np.ndarray(spec.shape, spec.dtype, memory.toreadonly()))
-        self._encoded.reserve(len(data))[:] = data
-        return len(data)
+    def _encode(self, pipeline: CodecPipeline, count: int, start: int) -> list[int]:
+        spec, sizes, end = pipeline.spec, [], 0
+        nbytes = spec.nelements * spec.dtype.itemsize
+        memory = self._decoded.view(start, nbytes * count).toreadonly()
+        for number in range(count):
+            data = pipeline.encode(np.ndarray(spec.shape, spec.dtype, memory, number * nbytes))
+            begin, end = end, end + len(data)
+            self._encoded.reserve(end)[begin:] = data
+            sizes.append(len(data))
+        return sizes
+
+
+def unpacked(sizes: bytes) -> list[int]:
+    """The sizes of chunks, as they are sent."""
+    return [size for (size,) in SIZE.iter_unpack(sizes)]
 
 
 def take_main(kind: str, where: str) -> None:

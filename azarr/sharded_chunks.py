@@ -8,6 +8,8 @@ chunks that it leads to show whether it is still the right one: then reading one
 from __future__ import annotations
 
 import asyncio
+import heapq
+import operator
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,7 +22,7 @@ from typing import Any, cast
 from azarr.chunk_grids import RegularGrid
 from azarr.chunk_keys import ChunkKeyEncoding
 from azarr.chunk_lengths import ChunkLengths
-from azarr.chunk_sources import Batch, Extent, Fetcher, Piece, Place, about, encoded_or_none, joined_nbytes, patched, placed, run_length
+from azarr.chunk_sources import Batch, Extent, Fetcher, Piece, Place, about, encoded_chunks, joined_nbytes, patched, placed, run_length
 from azarr.codecs import scratch
 from azarr.codecs.fields import FieldPipeline
 from azarr.codecs.pipeline import CodecPipeline
@@ -366,11 +368,19 @@ class ShardedChunks:
             for projection in self.extent(selection).chunks.within(unit, layout.grid_shape).projections():
                 patches.setdefault(self._layout.number(projection.coords), []).append((projection, values[projection.out or ...]))
         shard = NewShard(layout, len(patches) * self.pipeline.spec.nbytes + (0 if old is None else len(old)))
-        for number, part in enumerate(kept):
-            encoded = part
-            if (each := patches.get(number)) is not None:
-                with about(each[0][0].coords):
-                    encoded = encoded_or_none(self.pipeline.whole, patched(self.pipeline, part, each))
-            if encoded is not None:
-                shard.put(number, encoded)
+        changed = ((number, each[0][0].coords, self._patched(kept[number], each)) for number, each in sorted(patches.items()))
+        rest = ((number, part) for number, part in enumerate(kept) if part is not None and number not in patches)
+        for number, part in heapq.merge(encoded_chunks(self.pipeline.whole, changed), rest, key=operator.itemgetter(0)):
+            shard.put(number, part)
         return None if shard.empty else shard.encoded()
+
+    def _patched(self, part: Buffer | None, patches: Sequence[tuple[Projection, Array]]) -> Array:
+        with about(patches[0][0].coords):
+            return patched(self.pipeline, part, patches)
+
+    @property
+    def together(self) -> int:
+        return 1  # their chunks are encoded together
+
+    def encode_units(self, units: Sequence[Sequence[Piece]]) -> list[Buffer | None]:
+        return [self.update(None, pieces) for pieces in units]

@@ -15,7 +15,7 @@ from azarr.gathering import Gathered
 from azarr.locks import KeyedLocks, locks_of
 from azarr.runners import Rest, Runner, Running, TaskRunner, WorkerRunner
 from azarr.stores.base import End, in_steps
-from azarr.writing import write_held_unit, write_unit
+from azarr.writing import Unit, encoded_ahead, write_held_unit, write_unit
 
 BATCH_NBYTES = 256 * 2**10
 """Decoded bytes that are worth a job of their own; smaller units share one."""
@@ -140,16 +140,20 @@ class HeldRunner:
 
     def _write_all(self, batch: list[Gathered]) -> list[Outcome] | Rest:
         # the list is no variable of this frame, to which its errors lead
-        return self._settled([self._begin(gathered) for gathered in batch])
+        return self._settled([self._begin(gathered, unit) for gathered, unit in zip(batch, self._ahead(batch), strict=True)])
+
+    def _ahead(self, batch: list[Gathered]) -> list[Unit]:
+        units = [gathered.unit for gathered in batch]
+        return units if self._stopped else encoded_ahead(self._source, units)
 
     def _settled(self, begun: list[tuple[Outcome, End | None]]) -> list[Outcome] | Rest:
         if all(end is None for _, end in begun):
             return [outcome for outcome, _ in begun]
         return Rest(lambda: [outcome if end is None else self._end(outcome.gathered, end) for outcome, end in begun])
 
-    def _begin(self, gathered: Gathered) -> tuple[Outcome, End | None]:
+    def _begin(self, gathered: Gathered, unit: Unit) -> tuple[Outcome, End | None]:
         try:
-            end = None if self._stopped else write_held_unit(self._source, self._key(gathered), gathered.unit, self._begin_set)
+            end = None if self._stopped else write_held_unit(self._source, self._key(gathered), unit, self._begin_set)
         except BaseException as error:  # noqa: BLE001 - the locks of the others must be released, whatever happens
             self._release(gathered)
             return Outcome(gathered, error), None

@@ -11,13 +11,14 @@ import sys
 from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import accumulate
 from typing import Final, cast
 
 import numpy as np
 
 from azarr.codecs import scratch
 from azarr.errors import WorkerError, ZarrError
-from azarr.process_worker import DECODE, DONE, ENCODE, FORGET, LEARN, READY, REPLY, REQUEST, SIZE
+from azarr.process_worker import DECODE, DONE, ENCODE, FORGET, LEARN, READY, REPLY, REQUEST, SIZE, unpacked
 from azarr.shared_memory import SharedMemory, copy_bytes
 from azarr.types import Array, Buffer, ChunkSpec
 
@@ -87,13 +88,16 @@ class WorkerProcess:
         if decoded_at is None:
             copy_bytes(memory, out)
 
-    def encode(self, number: int, pickled: bytes, chunk: Array, spec: ChunkSpec) -> Buffer:
-        """The bytes of ``chunk``, in memory of their own."""
+    def encode(self, number: int, pickled: bytes, chunks: Sequence[Array], spec: ChunkSpec) -> list[Buffer]:
+        """The bytes of ``chunks``, each in memory of its own."""
         encoded, decoded = self._memory or self._begin()
-        memory = decoded.reserve(spec.nelements * spec.dtype.itemsize)
-        np.copyto(np.ndarray(spec.shape, spec.dtype, memory), chunk)
-        nbytes = self._ask(number, pickled, REQUEST.pack(ENCODE, number, 0, 0, 0))
-        return own_copy(encoded.view(0, nbytes))
+        nbytes = spec.nelements * spec.dtype.itemsize
+        memory = decoded.reserve(nbytes * len(chunks))
+        for position, chunk in enumerate(chunks):
+            np.copyto(np.ndarray(spec.shape, spec.dtype, memory, position * nbytes), chunk)
+        sizes = self._ask(number, pickled, REQUEST.pack(ENCODE, number, 0, 0, len(chunks)))
+        ends = accumulate(sizes)
+        return [own_copy(encoded.view(end - size, size)) for size, end in zip(sizes, ends, strict=True)]
 
     def close(self) -> None:
         """End the process, at the latest after ``GRACE_SECONDS``, and give back everything; in the thread that it belongs to."""
@@ -108,8 +112,8 @@ class WorkerProcess:
         scratch.encoded.lender, scratch.decoded.lender = encoded.reserve, decoded.reserve
         return self._memory
 
-    def _ask(self, number: int, pickled: bytes, request: bytes) -> int:
-        """The size that the answer gives; the error where it is one. A process that dies meanwhile is replaced."""
+    def _ask(self, number: int, pickled: bytes, request: bytes) -> list[int]:
+        """The sizes that the answer gives; the error where it is one. A process that dies meanwhile is replaced."""
         exit_code = None
         for _ in range(ATTEMPTS):
             if self._link is None:
@@ -159,11 +163,12 @@ class Link:
         self._known[number] = None
         return None
 
-    def ask(self, request: bytes) -> int | ZarrError:
-        """The size that the answer gives, or the error that it is; ``OSError`` or ``EOFError`` where the process has died."""
+    def ask(self, request: bytes) -> list[int] | ZarrError:
+        """The sizes that the answer gives, or the error that it is; ``OSError`` or ``EOFError`` where the process has died."""
         self._connection.sendall(request)
         status, nbytes = REPLY.unpack(self._receive(REPLY.size))
-        return int(nbytes) if status == DONE else cast("ZarrError", pickle.loads(self._receive(nbytes)))  # noqa: S301 - from our own process
+        rest = self._receive(nbytes)
+        return unpacked(rest) if status == DONE else cast("ZarrError", pickle.loads(rest))  # noqa: S301 - from our own process
 
     def _receive(self, nbytes: int) -> bytes:
         data = self._replies.read(nbytes)

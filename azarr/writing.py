@@ -7,11 +7,12 @@ is written: somebody else may have made the array longer meanwhile, and filled w
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -30,6 +31,9 @@ from azarr.stores.base import BeginSet, End, in_steps
 from azarr.types import Array, Buffer, Coords, element_nbytes
 from azarr.window import Window
 
+SHARES = 4
+"""Groups of units that each worker has at least, where they are encoded in groups: the last one should not work alone for long."""
+
 ENCODING = 4
 """How much longer encoding takes than decoding, or so."""
 
@@ -41,12 +45,14 @@ class Unit(NamedTuple):
     """What is written to one unit: ``pieces``, one after the other.
 
     ``covers``: together they are all that the array has of the unit. ``full``: they are all of it, nothing of which hangs over the edge.
+    ``encoded`` is there where the new value has been made already, ``(None,)`` where it is nothing but fill value.
     """
 
     coords: Coords
     pieces: Sequence[Piece]
     covers: bool
     full: bool
+    encoded: tuple[Buffer | None] | None = None
 
     def kept_by(self, source: ChunkSource) -> Unit:
         """The same; but where ``source`` is of one field of the elements only, something of what is stored is always kept."""
@@ -83,15 +89,22 @@ async def write_blocking(source: ChunkSource, locks: KeyedLocks, selection: AnyS
     # a worker that has nothing to go on with may as well wait; and where somebody listens, the store is one that tells of whole writes
     begin_set = in_steps(source.store) if units.nchunks > engine.executor.workers else None
 
-    def begin(unit: Projection) -> None:
+    def begin(projection: Projection) -> None:
+        begin_unit(unit_of(projection, selection, values))
+
+    def begin_some(projections: Iterable[Projection]) -> None:
+        for unit in encoded_ahead(source, [unit_of(projection, selection, values) for projection in projections]):
+            begin_unit(unit)
+
+    def begin_unit(unit: Unit) -> None:
         key = source.key(unit.coords)
         crew.begin(partial(locks.acquire_or_call, key), partial(write_one, unit, key))
 
-    def write_one(unit: Projection, key: str) -> None:
+    def write_one(unit: Unit, key: str) -> None:
         end = None
         try:
             if not crew.stopped:
-                end = write_held_unit(source, key, unit_of(unit, selection, values), begin_set)
+                end = write_held_unit(source, key, unit, begin_set)
         finally:
             if end is None:
                 locks.release(key)
@@ -104,8 +117,34 @@ async def write_blocking(source: ChunkSource, locks: KeyedLocks, selection: AnyS
         finally:
             locks.release(key)
 
-    crew = Crew(engine, units.projections(), begin)
+    together = min(source.together, units.nchunks // (SHARES * max(1, engine.executor.workers)))
+    left = units.projections()
+    crew: Crew[Any] = Crew(engine, groups(left, together), begin_some) if together > 1 else Crew(engine, left, begin)
     await crew.run()
+
+
+def groups(units: Iterator[Projection], length: int) -> Iterator[tuple[Projection, ...]]:
+    """``units``, so many at a time."""
+    while group := tuple(itertools.islice(units, length)):
+        yield group
+
+
+def encoded_ahead(source: ChunkSource, units: list[Unit]) -> list[Unit]:
+    """``units``, those that can be encoded together as such, before anybody holds their locks: what they are to be depends on nothing else.
+
+    Where one cannot be encoded, none is: that is found out when it is written.
+    """
+    whole = [number for number, unit in enumerate(units) if unit.kept_by(source).full]
+    if source.together == 1 or len(whole) < 2 or source.observer is not None:  # who wants to know how long each took
+        return units
+    try:
+        values = source.encode_units([units[number].pieces for number in whole])
+    except Exception:  # noqa: BLE001 - as above
+        return units
+    ahead = units.copy()
+    for number, value in zip(whole, values, strict=True):
+        ahead[number] = units[number]._replace(encoded=(value,))
+    return ahead
 
 
 def write_held_unit(source: ChunkSource, key: str, unit: Unit, begin_set: BeginSet | None = None) -> End | None:
@@ -149,6 +188,8 @@ async def write_unit(source: ChunkSource, locks: KeyedLocks, unit: Unit, engine:
 
 def updated(source: ChunkSource, unit: Unit, old: Buffer | None) -> Buffer | None:
     """The new value of a unit; an error says which unit it is about."""
+    if unit.encoded is not None:
+        return unit.encoded[0]
     try:
         return source.update(old, unit.pieces)
     except CodecError as error:

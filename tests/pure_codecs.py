@@ -90,6 +90,26 @@ class Failing(PureCodec):
 
 
 @dataclass(frozen=True)
+class Picky(PureCodec):
+    """Does not encode chunks that begin with the byte ``refused``, and dies of those that begin with ``deadly``, unless it is at home."""
+
+    name: ClassVar[str] = "test.picky"
+    refused: int = 256
+    deadly: int = 256
+    home: int = field(default_factory=os.getpid)
+
+    def encode(self, data):
+        first = bytes(data[:1])[0]
+        if first == self.refused:
+            raise ValueError("not this one")
+        if first == self.deadly:
+            if os.getpid() == self.home:
+                raise AssertionError("encoded at home")
+            os.kill(os.getpid(), signal.SIGKILL)
+        return bytes(data)
+
+
+@dataclass(frozen=True)
 class Gated(PureCodec):
     """Decoding makes a file named ``<gate>.<process>`` and goes on when there is a file ``gate``."""
 

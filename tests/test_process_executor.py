@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import multiprocessing
 import os
 import signal
@@ -28,7 +29,7 @@ from azarr.process_pipeline import ProcessPipeline
 from azarr.testing import TelemetryRecorder
 from azarr.types import ChunkSpec
 from azarr.worker_process import WorkerProcess
-from tests.pure_codecs import Deadly, Gated, Homebound, Rotate, Unpicklable, Whereabouts
+from tests.pure_codecs import Deadly, Gated, Homebound, Picky, Rotate, Unpicklable, Whereabouts
 
 PATIENCE = 60
 DATA = np.arange(48 * 40, dtype="i4").reshape(48, 40)
@@ -59,7 +60,7 @@ def shared_executor():
 def _known_codecs():
     """Arrays name the codecs here in their metadata."""
     with ExitStack() as stack:
-        for codec in (Deadly, Gated, Homebound, Rotate, Unpicklable, Whereabouts):
+        for codec in (Deadly, Gated, Homebound, Picky, Rotate, Unpicklable, Whereabouts):
             stack.enter_context(azarr.register_codec(codec))
         yield
 
@@ -218,6 +219,64 @@ async def test_a_row_of_chunks_is_one_request(engine, monkeypatch, tmp_path):
     monkeypatch.setattr(WorkerProcess, "decode", counting)
     assert (await array == data).all()
     assert rows == [8, 8]
+
+
+@pytest.mark.parametrize("kind", ["plain", "sharded", "without fill value"])
+async def test_chunks_that_are_encoded_together_are_those_that_threads_encode(engine, kind, monkeypatch):
+    data = np.arange(1, 90 * 47 + 1, dtype="i4").reshape(90, 47)
+    data[16:32, 20:] = 0
+    together, encode = [], WorkerProcess.encode
+    monkeypatch.setattr(WorkerProcess, "encode", lambda *args: (together.append(len(args[3])), encode(*args))[1])
+    stores = []
+    for each in (engine, None):
+        stores.append(store := MemoryStore())
+        options = {"shape": data.shape, "dtype": "i4", "chunks": CHUNKS, "compressors": [Rotate(7), Zstd()]}
+        if kind == "without fill value":
+            options = {**options, "zarr_format": 2, "compressors": [Zstd()]}
+        await azarr.create_array(store, "a", shards=(16, 40) if kind == "sharded" else None, **options)
+        if kind == "without fill value":
+            document = json.loads(await store.get("a/.zarray"))
+            await store.set("a/.zarray", json.dumps({**document, "fill_value": None}).encode())
+        array = await azarr.open_array(store, "a", engine=each)
+        await array.write(data)
+        await array[3:77, 5:].write(data[3:77, 5:])
+        assert (await array == data).all()
+    assert max(together) > 1
+    found, expected = [{key: bytes(await store.get(key)) async for key in store.list_prefix("")} for store in stores]
+    assert found == expected
+    assert {"plain": "a/c/2/1" not in found, "sharded": True, "without fill value": "a/2.1" in found}[kind]
+
+
+async def test_units_of_a_stream_are_encoded_together(engine, monkeypatch):
+    together, encode = [], WorkerProcess.encode
+    monkeypatch.setattr(WorkerProcess, "encode", lambda *args: (together.append(len(args[3])), encode(*args))[1])
+    source = await filled(engine)
+    together.clear()
+    target = await azarr.create_array(MemoryStore(), "b", like=source, engine=engine)
+    await target.write_stream([chunk async for chunk in source.stream_chunks()])
+    assert (await target == DATA).all()
+    assert max(together) > 1
+
+
+@pytest.mark.parametrize("options", [{"refused": 200}, {"deadly": 200}], ids=["refused", "deadly"])
+@pytest.mark.parametrize("shards", [None, (8,)], ids=["plain", "sharded"])
+async def test_of_chunks_that_are_encoded_together_one_fails_alone(engine, shards, options):
+    data = np.arange(256, dtype="u1").reshape(64, 4).repeat(2, axis=1).reshape(-1)  # 200 begins the eighth part of the sixth shard
+    given = {"shape": data.shape, "chunks": (4,), "dtype": "u1", "compressors": [Picky(**options)], "engine": engine}
+    array = await azarr.create_array(MemoryStore(), "a", shards=shards, **given)
+    with pytest.raises(CodecError) as caught:
+        await array.write(data)
+    assert caught.value.coords == (100,)
+    failed = []
+    parts = (((slice(start, start + 8),), data[start : start + 8]) for start in range(0, len(data), 8))
+    await array.write_stream(parts, on_error=lambda coords, error: failed.append(coords))
+    assert failed == [(100,)]
+    expected = data.copy()
+    expected[400:408] = 0
+    found = await array.read()
+    assert (found == expected).sum() >= len(data) - 8
+    assert (found[:400] == data[:400]).all()
+    assert (found[408:] == data[408:]).all()
 
 
 async def test_what_stays_in_the_threads(engine, shared_executor, monkeypatch):

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from azarr import codecs
+from azarr import process_pipeline as module
 from azarr.codecs import scratch
 from azarr.codecs.fields import FieldPipeline
 from azarr.codecs.pipeline import CodecPipeline
@@ -21,7 +22,7 @@ from azarr.errors import ChecksumError, CodecError
 from azarr.process_pipeline import ProcessPipeline
 from azarr.types import ChunkSpec
 from azarr.worker_process import WorkerProcess
-from tests.pure_codecs import Failing, Homebound, Rotate, Whereabouts
+from tests.pure_codecs import Failing, Homebound, Picky, Rotate, Whereabouts
 
 HOUSE = threading.local()
 """Where the pipelines here look for the process of their thread."""
@@ -110,6 +111,40 @@ def test_a_row_is_one_request(name, worker):
     assert (out == chunks).all()
     parts[2] = bytes(len(parts[2]))
     assert not moved.decode_joined_into(b"".join(parts), [len(part) for part in parts], memoryview(out).cast("B"))
+
+
+@pytest.mark.parametrize("name", ["zstd", "pure", "F, blosc", "base64"])
+def test_chunks_that_are_encoded_one_after_the_other_share_requests(name, worker, monkeypatch):
+    spec = spec_of((5, 10), "i4")
+    plain = CodecPipeline([codec.bind(spec) for codec in PIPELINES[name]], spec)
+    moved = placed(plain)
+    monkeypatch.setattr(module, "GIVEN_NBYTES", 3 * spec.nbytes + 1)
+    chunks = np.arange(8 * 50, dtype="i4").reshape(8, 5, 10)
+    taken, asked, encode = [], [], worker.encode
+    monkeypatch.setattr(worker, "encode", lambda *args: (asked.append(len(args[2])), encode(*args))[1], raising=False)
+    found = moved.encode_each(taken.append(number) or chunk for number, chunk in enumerate(chunks))
+    assert bytes(next(found)) == bytes(plain.encode(chunks[0]))
+    assert taken == [0, 1, 2], "no more are taken than are encoded together"
+    assert [bytes(each) for each in found] == [bytes(plain.encode(chunk)) for chunk in chunks[1:]]
+    assert asked == [3, 3, 2]
+
+
+def test_of_chunks_that_share_a_request_one_that_is_refused_fails_alone(monkeypatch):
+    spec = spec_of((4,), "u1")
+    moved = placed(CodecPipeline([codecs.Bytes(), Picky(refused=2)], spec))
+    assert moved.together > 4
+    found = moved.encode_each(np.full(4, number, "u1") for number in range(5))
+    assert [bytes(next(found)), bytes(next(found))] == [bytes(4), bytes([1] * 4)]
+    with pytest.raises(CodecError, match="not this one"):
+        next(found)
+
+
+def test_chunks_that_the_process_refuses_are_encoded_here_one_after_the_other_if_that_is_wanted():
+    plain = CodecPipeline([codecs.Bytes(), Homebound()], spec_of((10,), "i4"))
+    chunks = [np.full(10, number, "i4") for number in range(3)]
+    assert [bytes(each) for each in placed(plain, tolerant=True).encode_each(chunks)] == [bytes(plain.encode(chunk)) for chunk in chunks]
+    with pytest.raises(CodecError, match="stays at home"):
+        list(placed(plain).encode_each(chunks))
 
 
 def test_a_field_is_decoded_alone_and_encoded_with_the_others():

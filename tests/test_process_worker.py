@@ -18,7 +18,7 @@ from azarr import codecs
 from azarr import process_worker as module
 from azarr.codecs.pipeline import CodecPipeline
 from azarr.errors import ChecksumError, CodecError, StoreError
-from azarr.process_worker import DECODE, DONE, ENCODE, FAILED, FORGET, LEARN, READY, REPLY, REQUEST, SIZE, Worker, portable, serve
+from azarr.process_worker import DECODE, DONE, ENCODE, FAILED, FORGET, LEARN, READY, REPLY, REQUEST, SIZE, Worker, portable, serve, unpacked
 from azarr.shared_memory import SharedMemory
 from azarr.types import ChunkSpec
 
@@ -39,31 +39,33 @@ def memory():
 @pytest.fixture
 def worker(memory):
     made = Worker(*memory, None)
-    assert answer(made, LEARN, 3, payload=pickle.dumps(PIPELINE)) == 0
+    assert answer(made, LEARN, 3, payload=pickle.dumps(PIPELINE)) == []
     return made
 
 
 def answer(worker, operation, number, encoded_at=0, decoded_at=0, payload=b"", count=None):
-    """The size that the answer has; its error is raised."""
+    """The sizes that the answer has; its error is raised."""
     count = len(payload) if count is None else count
     reply = worker.answer(operation, number, encoded_at, decoded_at, count, io.BytesIO(payload))
     status, nbytes = REPLY.unpack_from(reply)
+    assert len(reply) == REPLY.size + nbytes
     if status == FAILED:
-        assert len(reply) == REPLY.size + nbytes
         raise pickle.loads(reply[REPLY.size :])
     assert status == DONE
-    return nbytes
+    return unpacked(reply[REPLY.size :])
 
 
 def test_chunks_are_encoded_and_decoded_where_they_lie(worker, memory):
     encoded, decoded = memory
-    np.ndarray((4, 5), "f8", decoded.reserve(1000), 96)[:] = CHUNK
-    nbytes = answer(worker, ENCODE, 3, decoded_at=96)
-    assert (PIPELINE.decode(encoded.view(0, nbytes)) == CHUNK).all()
+    np.ndarray((3, 4, 5), "f8", decoded.reserve(1000), 96)[:] = [CHUNK, np.zeros_like(CHUNK), CHUNK**2]
+    first, second, third = answer(worker, ENCODE, 3, decoded_at=96, count=3)
+    assert (PIPELINE.decode(encoded.view(0, first)) == CHUNK).all()
+    assert (PIPELINE.decode(encoded.view(first, second)) == 0).all()
+    assert (PIPELINE.decode(encoded.view(first + second, third)) == CHUNK**2).all()
     other = PIPELINE.encode(CHUNK * 2)
     row = other + PIPELINE.encode(CHUNK)
     encoded.reserve(10_000)[5000 : 5000 + len(row)] = row
-    assert answer(worker, DECODE, 3, 5000, 32, SIZE.pack(len(other)) + SIZE.pack(len(row) - len(other)), count=2) == 0
+    assert answer(worker, DECODE, 3, 5000, 32, SIZE.pack(len(other)) + SIZE.pack(len(row) - len(other)), count=2) == []
     assert (np.ndarray((2, 4, 5), "f8", decoded.view(0, 1000), 32) == [CHUNK * 2, CHUNK]).all()
 
 
@@ -72,7 +74,7 @@ def test_an_encoded_chunk_that_needs_more_makes_the_memory_grow(memory):
     worker = Worker(*memory, None)
     answer(worker, LEARN, 0, payload=pickle.dumps(CodecPipeline([codecs.Bytes(), codecs.Base64()], spec)))
     memory[1].reserve(100_000)[:] = b"\xff" * 100_000
-    nbytes = answer(worker, ENCODE, 0)
+    (nbytes,) = answer(worker, ENCODE, 0, count=1)
     assert nbytes > 100_000
     assert bytes(memory[0].view(0, nbytes)) == base64.b64encode(b"\xff" * 100_000)
 
@@ -88,7 +90,7 @@ def test_errors_come_back(worker, memory):
         answer(worker, ENCODE, 9)
     with pytest.raises(CodecError, match="Unpickl"):
         answer(worker, LEARN, 9, payload=b"not a pickle")
-    assert answer(worker, FORGET, 3) == 0
+    assert answer(worker, FORGET, 3) == []
     with pytest.raises(CodecError, match="KeyError: 3"):
         answer(worker, ENCODE, 3)
 
@@ -150,7 +152,7 @@ def test_codecs_of_the_main_file_are_found(tmp_path, monkeypatch, memory):
     worker = Worker(*memory, ("path", str(main)))
     answer(worker, LEARN, 0, payload=pickled)
     memory[1].reserve(3)[:] = b"abc"
-    assert answer(worker, ENCODE, 0) == 7
+    assert answer(worker, ENCODE, 0, count=1) == [7]
 
 
 def test_it_serves_until_the_connection_is_closed_for_requests(memory, monkeypatch):

@@ -66,11 +66,27 @@ class Known:
 def test_it_decodes_and_encodes(shared_worker):
     known = Known(Rotate(3))
     assert (known.decoded_by(shared_worker) == CHUNK).all()
-    assert bytes(shared_worker.encode(*known.names, CHUNK, SPEC)) == known.data
-    assert bytes(shared_worker.encode(*known.names, np.asfortranarray(CHUNK), SPEC)) == known.data
-    assert bytes(shared_worker.encode(*known.names, np.broadcast_to(np.int32(5), (10, 10)), SPEC)) == bytes(
-        known.pipeline.encode(np.full((10, 10), 5, "i4"))
-    )
+    five = np.broadcast_to(np.int32(5), (10, 10))
+    found = shared_worker.encode(*known.names, [CHUNK, np.asfortranarray(CHUNK), five], SPEC)
+    assert [bytes(each) for each in found] == [known.data, known.data, bytes(known.pipeline.encode(np.full((10, 10), 5, "i4")))]
+
+
+@pytest.mark.parametrize("held", [0, 2**20], ids=["long", "short"])
+def test_encoded_chunks_are_in_memory_of_their_own(shared_worker, monkeypatch, held):
+    monkeypatch.setattr(module, "HELD_NBYTES", held)
+    known = Known(codecs.Zstd())
+    first, second = shared_worker.encode(*known.names, [CHUNK, CHUNK * 2], SPEC)
+    before = bytes(first), bytes(second)
+    shared_worker.encode(*known.names, [CHUNK * 7, CHUNK * 9], SPEC)
+    assert (bytes(first), bytes(second)) == before
+    assert (known.pipeline.decode(second) == CHUNK * 2).all()
+
+
+def test_chunks_that_are_encoded_to_more_than_they_were_come_whole(shared_worker):
+    known = Known(codecs.Base64())
+    chunks = [CHUNK + number for number in range(300)]
+    found = shared_worker.encode(*known.names, chunks, SPEC)
+    assert [bytes(each) for each in found] == [bytes(known.pipeline.encode(each)) for each in chunks]
 
 
 def test_many_chunks_are_one_request(shared_worker, monkeypatch):
@@ -84,6 +100,8 @@ def test_many_chunks_are_one_request(shared_worker, monkeypatch):
     shared_worker.decode(*known.names, b"".join(parts), [len(part) for part in parts], memoryview(out).cast("B"))
     assert (out == [CHUNK, other, CHUNK]).all()
     assert len(asked) == 1
+    assert [bytes(each) for each in shared_worker.encode(*known.names, [CHUNK, other, CHUNK], SPEC)] == [bytes(each) for each in parts]
+    assert len(asked) == 2
 
 
 def test_what_lies_in_the_shared_memory_is_not_copied(shared_worker, monkeypatch):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import reduce
 
 import numpy as np
@@ -125,6 +125,11 @@ class CodecPipeline:
         return RUN_NBYTES
 
     @property
+    def together(self) -> int:
+        """How many chunks it is worth encoding in one go; more than one only where ``encode_each`` makes something of that."""
+        return 1
+
+    @property
     def compressed(self) -> bool:
         """Whether there is anything to do between the serialized and the encoded bytes."""
         return bool(self._bytes_codecs)
@@ -145,6 +150,10 @@ class CodecPipeline:
         if self._bound is not None and nbytes > self._bound.after(len(data)):
             raise too_large(self._serializer.name, self._bound, len(data))  # reading would refuse it
         return data
+
+    def encode_each(self, chunks: Iterable[Array]) -> Iterator[Buffer]:
+        """The bytes of ``chunks``, one after the other; up to ``together`` of them are taken before the first is encoded."""
+        return map(self.encode, chunks)
 
     def decode(self, data: Buffer) -> Array:
         """The chunk in ``data`` as an array of its own or a read-only view of ``data``; ``CodecError`` where it does not fit."""
