@@ -137,7 +137,7 @@ def chunk_count(rows: Rows) -> Figure:
         4.6,
     )
     axes = figure.subplots()
-    styles = {"read": (BLUE, "o"), "write": (RED, "s"), "stream": (GREEN, "^"), "write_stream": (PURPLE, "D")}
+    styles = {"read": (BLUE, "o"), "write": (RED, "s"), "stream": (GREEN, "^"), "write_stream": (PURPLE, "D"), "dictionary": (ORANGE, "x")}
     for task in words(rows, "task"):
         colour, marker = styles[task]
         counts = [row["case"]["chunks"] for row in rows if row["case"]["task"] == task]
@@ -147,7 +147,7 @@ def chunk_count(rows: Rows) -> Figure:
     plain(axes.xaxis, words(rows, "chunks"))
     axes.set_xlabel("chunks in the array")
     axes.set_ylabel("µs a chunk")
-    legend(figure, axes, 4)
+    legend(figure, axes, 5)
     return figure
 
 
