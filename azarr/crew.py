@@ -27,7 +27,7 @@ LEFT = 16
 """Pieces at most that wait for a waiter: each keeps a file open. Where a disk is slower than the codecs, the workers wait for it, too."""
 
 SLICE = 0.01
-"""Seconds after which a worker lets other work in the queue go first, so that a small read does not wait for a large one."""
+"""Seconds after which a worker lets work that waits in the queue go first, so that a small read does not wait for a large one."""
 
 
 class Crew(Generic[T]):
@@ -74,7 +74,7 @@ class Crew(Generic[T]):
                         return False
                     self._function(item)
                 before, now = now, time.perf_counter()
-                if now - begun > SLICE:
+                if now - begun > SLICE and getattr(self._executor, "waiting", True):
                     return self._again()
                 take = max(1, min(MOST, round(take * TAKE / (now - before + 1e-9))))
         except BaseException as error:  # noqa: BLE001 - handed to whoever awaits the crew

@@ -63,6 +63,7 @@ class CodecExecutor(Protocol):
     """Runs jobs somewhere.
 
     One that has codecs work elsewhere than its jobs has a method ``pipeline``, too: of a ``CodecPipeline``, one that does the same there.
+    One may have a property ``waiting``, whether there are jobs that no worker has begun: large pieces of work go on until there are.
     """
 
     workers: int
@@ -185,6 +186,11 @@ class ThreadExecutor:
             if len(self._threads) < self.workers:
                 self._start()
             self._jobs.put((mailbox, on_done, function, args))
+
+    @property
+    def waiting(self) -> bool:
+        """Whether there is a job that no worker has begun."""
+        return not self._jobs.empty()
 
     def close(self) -> None:
         """Let the workers finish what was submitted, then end; does not wait for them."""
