@@ -24,7 +24,7 @@ from azarr.engine import Engine, default_engine
 from azarr.errors import SelectionError, StoreError, WriteError
 from azarr.importing import ready
 from azarr.metadata.model import ArrayMetadata
-from azarr.reading import read
+from azarr.reading import Result, read
 from azarr.selection import (
     AnySelection,
     BasicKey,
@@ -229,20 +229,14 @@ class ArrayView:
 
         """
         source, selection = self.located()
-        if out is None:
-            target = np.empty(selection.shape, self.dtype)
-        else:
+        if out is not None:
             check_out(out, selection.shape, self.dtype)
-            target = out
-        full = as_planned(target, selection)
-        engine = self.array.engine
+        result, engine = Result(selection, self.dtype, out), self.array.engine
         if engine.cache is None:
-            await read(source, selection.forward(), full, engine)
+            await read(source, selection.forward(), result, engine)
         else:
-            await read_cached(source, selection.forward(), full, engine, engine.cache)
-        if isinstance(selection, PointSelection) and not np.may_share_memory(full, target):
-            target[...] = full.reshape(selection.shape)  # points were read one after the other, aside from a target with other strides
-        return target
+            await read_cached(source, selection.forward(), result.room(), engine, engine.cache)
+        return result.filled()
 
     async def write(self, value: object) -> None:
         """Store ``value``, anything NumPy makes an array of, broadcast to this view's shape.

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast
 
+from azarr.admission import Admission
 from azarr.codecs.pipeline import CodecPipeline
 from azarr.deferred import DeferredModule
 from azarr.executors import CodecExecutor, Mailbox, ThreadExecutor, call
@@ -112,7 +113,7 @@ class Engine:
         mine = self._by_loop.get(loop)
         if mine is None:
             forget_closed(self._by_loop)
-            mine = self._by_loop[loop] = OnLoop(loop, self.concurrency)
+            mine = self._by_loop[loop] = OnLoop(loop, self.executor, self.concurrency)
         return mine
 
     def on_loop(self, pipeline: CodecPipeline, nbytes: int) -> bool:
@@ -127,6 +128,12 @@ class Engine:
     def call(self, function: Callable[..., T], *args: Any) -> Coroutine[Any, Any, T]:
         """Have the executor run ``function(*args)``, whose result is to be awaited."""
         return call(self.executor, self.mailbox(), function, *args)
+
+    def call_in_turn(
+        self, nbytes: int, prepare: Callable[[], tuple[Any, ...]], function: Callable[..., object]
+    ) -> Coroutine[Any, Any, Any]:
+        """As ``call``, with arguments that ``prepare`` makes, and that take ``nbytes``, when few enough of such jobs are under way."""
+        return self._on_loop().admission.call(nbytes, prepare, function)
 
     async def give_way(self) -> None:
         """Count a small piece of work on the loop itself; if there have been many in this turn of the loop, wait for the next."""
@@ -150,10 +157,11 @@ class Engine:
 class OnLoop:
     """What an engine has on one event loop. ``pieces`` are those of work that have been done on the loop itself in this turn of it."""
 
-    __slots__ = ("loop", "mailbox", "pieces", "requests")
+    __slots__ = ("admission", "loop", "mailbox", "pieces", "requests")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, concurrency: int) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, executor: CodecExecutor, concurrency: int) -> None:
         self.loop, self.mailbox, self.requests = loop, Mailbox(loop), asyncio.Semaphore(concurrency)
+        self.admission = Admission(executor, self.mailbox)
         self.pieces = 0
 
     def begin_turn(self) -> None:

@@ -10,7 +10,7 @@ import itertools
 import math
 from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -24,7 +24,7 @@ from azarr.errors import CodecError
 from azarr.observing import chunk_reads, telling
 from azarr.projections import AnyRun, SingleRun
 from azarr.runners import TaskRunner
-from azarr.selection import AnySelection
+from azarr.selection import AnySelection, PointSelection, as_planned
 from azarr.stores.base import AT_HAND_NBYTES
 from azarr.types import Array, Buffer, Coords, element_nbytes
 from azarr.window import Window
@@ -41,30 +41,64 @@ SHARES = 4
 """Jobs that each worker has at least, as far as there are chunks: the last one should not work alone for long."""
 
 
-def read(source: ChunkSource, selection: AnySelection, out: Array, engine: Engine) -> Coroutine[Any, Any, None]:
-    """Fill ``out`` (every axis of the array, dropped ones with length 1) with what ``selection`` names; to be awaited."""
+class Result:
+    """The array that reading ``selection`` fills: one that is ``given``, or a new one of ``dtype``, made when it is about to be filled."""
+
+    __slots__ = ("_dtype", "_full", "_selection", "_target")
+
+    def __init__(self, selection: AnySelection, dtype: np.dtype[Any], given: Array | None = None) -> None:
+        self._selection, self._dtype, self._target = selection, dtype, given
+        self._full: Array | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """The size of what is read."""
+        return self._selection.size * element_nbytes(self._dtype)
+
+    def room(self) -> Array:
+        """What to fill: every axis of the array, dropped ones with length 1."""
+        if self._full is None:
+            if self._target is None:
+                self._target = np.empty(self._selection.shape, self._dtype)
+            self._full = as_planned(self._target, self._selection)
+        return self._full
+
+    def filled(self) -> Array:
+        """The array, now that the room has been filled."""
+        full = self.room()
+        target = cast("Array", self._target)
+        if isinstance(self._selection, PointSelection) and not np.may_share_memory(full, target):
+            # points were read one after the other, aside from a target with other strides
+            target[...] = full.reshape(self._selection.shape)
+        return target
+
+
+def read(source: ChunkSource, selection: AnySelection, result: Result, engine: Engine) -> Coroutine[Any, Any, None]:
+    """Fill the room of ``result`` with what ``selection`` names; to be awaited."""
     alone = source.alone(selection) if source.blocking else None
     # one chunk leaves nothing that the rest of the operation would have to know
     if alone is None or engine.telemetry.active or engine.place is not None:
         source = source.operation(engine.telemetry, engine.place)
     if source.observer is None:
-        return fill(source, selection, alone, out, engine)
-    return fill_and_tell(source, selection, alone, out, engine)
+        return fill(source, selection, alone, result, engine)
+    return fill_and_tell(source, selection, alone, result, engine)
 
 
-async def fill_and_tell(source: ChunkSource, selection: AnySelection, alone: SingleRun | None, out: Array, engine: Engine) -> None:
+async def fill_and_tell(source: ChunkSource, selection: AnySelection, alone: SingleRun | None, result: Result, engine: Engine) -> None:
     """As ``fill``, and whoever listens is told of it."""
-    with telling(source.observer, "read", nbytes=out.size * element_nbytes(out.dtype)):
-        await fill(source, selection, alone, out, engine)
+    with telling(source.observer, "read", nbytes=result.nbytes):
+        await fill(source, selection, alone, result, engine)
 
 
-def fill(source: ChunkSource, selection: AnySelection, alone: SingleRun | None, out: Array, engine: Engine) -> Coroutine[Any, Any, None]:
+def fill(
+    source: ChunkSource, selection: AnySelection, alone: SingleRun | None, result: Result, engine: Engine
+) -> Coroutine[Any, Any, None]:
     """As ``read``, of a selection that is the chunk ``alone``; where that is ``None``, ``source`` is there for this operation."""
     if alone is None:
-        return fill_each(source, selection, out, engine)
-    if not engine.closed and placed_at_hand(source, out, alone):
+        return fill_each(source, selection, result.room(), engine)
+    if not engine.closed and placed_at_hand(source, result, alone):
         return engine.give_way()
-    return engine.call(read_alone, source, out, alone)
+    return engine.call_in_turn(result.nbytes, lambda: (source, result.room(), alone), read_alone)
 
 
 async def fill_each(source: ChunkSource, selection: AnySelection, out: Array, engine: Engine) -> None:
@@ -103,11 +137,12 @@ async def fill_each(source: ChunkSource, selection: AnySelection, out: Array, en
     await Window(batches, TaskRunner(fetch_and_place), window).drain()
 
 
-def placed_at_hand(source: ChunkSource, out: Array, run: SingleRun) -> bool:
-    """Whether ``run`` was a small chunk without compression that the store had at hand; it is in ``out`` then, without a worker."""
+def placed_at_hand(source: ChunkSource, result: Result, run: SingleRun) -> bool:
+    """Whether ``run`` was a small chunk without compression that the store had at hand; it is in ``result`` then, without a worker."""
     pipeline = source.pipeline_of(run.coords)
     if pipeline.compressed or not pipeline.direct or (nbytes := pipeline.spec.nbytes) > AT_HAND_NBYTES:
         return False
+    out = result.room()
     memory = memory_for(pipeline, out, run)
     try:
         if memory is None:

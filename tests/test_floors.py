@@ -42,6 +42,7 @@ FLOORS = {
     "azarr.codecs": 1,
     "azarr.stores": 2,
     "azarr.importing": 2,
+    "azarr.admission": 3,
     "azarr.crew": 3,
     "azarr.executors": 3,
     "azarr.process_executor": 3,

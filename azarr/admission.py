@@ -1,0 +1,95 @@
+"""Admission: jobs whose results take memory begin as workers come to them and callers take what is done, rather than as they are asked for.
+
+Thousands of single chunks may be asked for at once. Those that wait for their turn hold no memory yet, and are given up at once where they
+are cancelled.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from azarr.executors import CodecExecutor, Mailbox, Reply
+
+JOBS, NBYTES = 5, 3 * 2**19
+"""Jobs of each worker whose results somebody has yet to take, or bytes of these, whichever is more.
+
+With half of it, workers run dry while the loop is busy. With all that is asked for, every result has memory that no cache holds: 256 chunks
+of 1 MiB at once take twice the time, and 250 MB instead of 10.
+"""
+
+
+class Admission:
+    """Jobs on the way from one event loop to an executor: those that have begun, and those that wait, in the order in which they came."""
+
+    __slots__ = ("_executor", "_jobs", "_mailbox", "_nbytes", "_waiting")
+
+    def __init__(self, executor: CodecExecutor, mailbox: Mailbox) -> None:
+        self._executor, self._mailbox = executor, mailbox
+        self._jobs = self._nbytes = 0
+        self._waiting: OrderedDict[Admitted, None] = OrderedDict()
+
+    def call(self, nbytes: int, prepare: Callable[[], tuple[Any, ...]], function: Callable[..., object]) -> Coroutine[Any, Any, Any]:
+        """Have ``function`` run, in its turn, with the arguments that ``prepare`` makes on the loop just before; to be awaited.
+
+        ``nbytes`` are those that ``prepare`` takes. Where the caller is cancelled, a job that has begun comes to its end first.
+        """
+        job = Admitted(self, nbytes, prepare, function)
+        if self._waiting or not self._has_room():
+            self._waiting[job] = None
+        else:
+            self._begin(job)
+        return job.outcome()
+
+    def _has_room(self) -> bool:
+        workers = self._executor.workers or 1
+        return self._jobs < JOBS * workers or self._nbytes < NBYTES * workers
+
+    def _begin(self, job: Admitted) -> None:
+        self._executor.submit(self._mailbox, job, job.function, *job.prepare())
+        job.begun = True
+        self._jobs += 1
+        self._nbytes += job.nbytes
+
+    def leave(self, job: Admitted) -> None:
+        """The caller has what a job has done, so that others may begin."""
+        self._jobs -= 1
+        self._nbytes -= job.nbytes
+        while self._waiting and self._has_room():
+            following, _ = self._waiting.popitem(last=False)
+            try:
+                self._begin(following)
+            except Exception as error:  # noqa: BLE001 - the engine has been closed, or there is no memory: for whoever awaits that job
+                following(None, error.with_traceback(None))  # which leads to the job, and the job to the error
+
+    def withdraw(self, job: Admitted) -> None:
+        """A job that waits is not wanted any more."""
+        self._waiting.pop(job, None)
+
+
+class Admitted(Reply):
+    """The outcome of a job that may have to wait for its turn."""
+
+    __slots__ = ("_admission", "begun", "function", "nbytes", "prepare")
+
+    def __init__(self, admission: Admission, nbytes: int, prepare: Callable[[], tuple[Any, ...]], function: Callable[..., object]) -> None:
+        super().__init__()
+        self._admission, self.nbytes, self.prepare, self.function = admission, nbytes, prepare, function
+        self.begun = False
+
+    async def outcome(self) -> Any:
+        """As of any job; others may begin once the caller has what it waited for, and may be done with it."""
+        try:
+            return await super().outcome()
+        finally:
+            if self.begun:
+                self._admission.leave(self)
+            del self  # as in any reply
+
+    async def ended(self) -> None:
+        """As of any job; one that has not begun never does."""
+        if self.begun:
+            await super().ended()
+        else:
+            self._admission.withdraw(self)
