@@ -95,13 +95,13 @@ def fill(
 ) -> Coroutine[Any, Any, None]:
     """As ``read``, of a selection that is the chunk ``alone``; where that is ``None``, ``source`` is there for this operation."""
     if alone is None:
-        return fill_each(source, selection, result.room(), engine)
+        return fill_each(source, selection, result, engine)
     if not engine.closed and placed_at_hand(source, result, alone):
         return engine.give_way()
     return engine.call_in_turn(result.nbytes, lambda: (source, result.room(), alone), read_alone)
 
 
-async def fill_each(source: ChunkSource, selection: AnySelection, out: Array, engine: Engine) -> None:
+async def fill_each(source: ChunkSource, selection: AnySelection, result: Result, engine: Engine) -> None:
     """As ``fill``, of any number of chunks."""
     extent = source.extent(selection)
     nbytes = max(1, source.pipeline.spec.nbytes)
@@ -112,7 +112,7 @@ async def fill_each(source: ChunkSource, selection: AnySelection, out: Array, en
         first, second = next(batches, None), next(batches, None)
         if first is None:
             return
-        job = partial(read_batch, source, out)
+        job = partial(read_batch, source, result.room())
         if second is None:
             await engine.call(job, first)
             return
@@ -123,6 +123,7 @@ async def fill_each(source: ChunkSource, selection: AnySelection, out: Array, en
     async def fetch_and_place(batch: Batch) -> None:
         with chunk_reads(source, batch):
             chunks = await source.fetch(batch, requests)
+            out = result.room()  # not before there is something to put there: many may wait for a store at once
             if engine.on_loop(source.pipeline, nbytes * len(chunks)):
                 place_batch(source, out, batch, chunks)
             else:
