@@ -12,21 +12,21 @@ from typing import Any
 
 from azarr.executors import CodecExecutor, Mailbox, Reply
 
-JOBS, NBYTES = 5, 3 * 2**19
-"""Jobs of each worker whose results somebody has yet to take, or bytes of these, whichever is more.
-
-With half of it, workers run dry while the loop is busy. With all that is asked for, every result has memory that no cache holds: 256 chunks
-of 1 MiB at once take twice the time, and 250 MB instead of 10.
-"""
+NBYTES = 8 * 2**20
+"""Bytes of results that may be under way however many those are: small chunks are done before the loop has handed out more."""
 
 
 class Admission:
-    """Jobs on the way from one event loop to an executor: those that have begun, and those that wait, in the order in which they came."""
+    """Jobs on the way from one event loop to an executor: those that have begun, and those that wait, in the order in which they came.
 
-    __slots__ = ("_executor", "_jobs", "_mailbox", "_nbytes", "_waiting")
+    ``concurrency`` jobs have begun at once at most, but for small ones. With a third of the default, 32, workers run dry while the loop is
+    busy. With all that is asked for, every result has memory that no cache holds: 256 chunks of 1 MiB at once take up to twice the time.
+    """
 
-    def __init__(self, executor: CodecExecutor, mailbox: Mailbox) -> None:
-        self._executor, self._mailbox = executor, mailbox
+    __slots__ = ("_concurrency", "_executor", "_jobs", "_mailbox", "_nbytes", "_waiting")
+
+    def __init__(self, executor: CodecExecutor, mailbox: Mailbox, concurrency: int) -> None:
+        self._executor, self._mailbox, self._concurrency = executor, mailbox, max(concurrency, executor.workers)
         self._jobs = self._nbytes = 0
         self._waiting: OrderedDict[Admitted, None] = OrderedDict()
 
@@ -43,8 +43,7 @@ class Admission:
         return job.outcome()
 
     def _has_room(self) -> bool:
-        workers = self._executor.workers or 1
-        return self._jobs < JOBS * workers or self._nbytes < NBYTES * workers
+        return self._jobs < self._concurrency or self._nbytes < NBYTES
 
     def _begin(self, job: Admitted) -> None:
         self._executor.submit(self._mailbox, job, job.function, *job.prepare())

@@ -39,7 +39,8 @@ class Engine:
     """Limits and codec executor for any number of arrays, on any number of event loops; use it with ``async with``, or ``aclose`` it.
 
     Args:
-        concurrency: Requests in flight at once to stores that are awaited, and chunks in flight at once in a stream.
+        concurrency: Requests in flight at once to stores that are awaited, chunks in flight at once in a stream, and single chunks read at
+            once from other stores: more than that (and than 8 MiB) wait, without memory for their result.
             32 keeps an object store with 30 ms latency busy; stores need not take more from one client.
         memory: Bytes of decoded chunks that one operation holds at most besides its result, if that is at least one chunk; 256 MiB.
         workers: Threads or processes that decode and encode; the processors this process may use, at most 32.
@@ -161,7 +162,7 @@ class OnLoop:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, executor: CodecExecutor, concurrency: int) -> None:
         self.loop, self.mailbox, self.requests = loop, Mailbox(loop), asyncio.Semaphore(concurrency)
-        self.admission = Admission(executor, self.mailbox)
+        self.admission = Admission(executor, self.mailbox, concurrency)
         self.pieces = 0
 
     def begin_turn(self) -> None:

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 import azarr
-from azarr.admission import JOBS, NBYTES
+from azarr.admission import NBYTES
 
 PATIENCE = 60
+JOBS = 5
 
 
 class Gate:
@@ -50,7 +51,7 @@ def gate():
 
 @pytest.fixture
 async def engine():
-    async with azarr.Engine(workers=1) as made:
+    async with azarr.Engine(workers=1, concurrency=JOBS) as made:
         yield made
 
 
@@ -103,7 +104,7 @@ async def test_a_job_that_waits_is_given_up_at_once(engine, gate):
 
 
 async def test_all_that_wait_hear_of_an_engine_that_is_closed(gate):
-    engine = azarr.Engine(workers=1)
+    engine = azarr.Engine(workers=1, concurrency=JOBS)
     tasks = started(gate.job(engine, number) for number in range(JOBS + 5))
     await asyncio.sleep(0)
     await engine.aclose()
