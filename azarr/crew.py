@@ -23,6 +23,9 @@ T = TypeVar("T")
 TAKE, MOST = 0.002, 32
 """Seconds of work, and pieces, that a worker takes at once: workers that come back too often wait for each other."""
 
+SHARES = 4
+"""Items that each worker has at least where many pieces make one, as far as there are so many: the last should not work alone for long."""
+
 LEFT = 16
 """Pieces at most that wait for a waiter: each keeps a file open. Where a disk is slower than the codecs, the workers wait for it, too."""
 

@@ -18,7 +18,7 @@ from azarr.chunk_sources import Batch, ChunkSource, Fetcher, spread
 from azarr.codecs import scratch
 from azarr.codecs.base import bytes_of
 from azarr.codecs.pipeline import CodecPipeline
-from azarr.crew import Crew
+from azarr.crew import SHARES, Crew
 from azarr.engine import Engine
 from azarr.errors import CodecError
 from azarr.observing import chunk_reads, telling
@@ -36,9 +36,6 @@ REQUEST_NBYTES = 8 * 2**20
 
 GATHERED_NBYTES = 16 * 2**20
 """The same where one job of a worker does both: with 1 MiB, a sixth of the time went into calls for small parts of a shard."""
-
-SHARES = 4
-"""Jobs that each worker has at least, as far as there are chunks: the last one should not work alone for long."""
 
 
 class Result:

@@ -22,12 +22,13 @@ from typing import Any, cast
 from azarr.chunk_grids import RegularGrid
 from azarr.chunk_keys import ChunkKeyEncoding
 from azarr.chunk_lengths import ChunkLengths
-from azarr.chunk_sources import Batch, Extent, Fetcher, Piece, Place, about, encoded_chunks, joined_nbytes, patched, placed, run_length
+from azarr.chunk_sources import Batch, Extent, Fetcher, Piece, Place, about, joined_nbytes, placed, run_length
 from azarr.codecs import scratch
 from azarr.codecs.fields import FieldPipeline
 from azarr.codecs.pipeline import CodecPipeline
 from azarr.codecs.sharding import NewShard, ShardIndex, ShardLayout
 from azarr.errors import CodecError, TransientStoreError
+from azarr.new_chunks import encoded_chunks, patched
 from azarr.observing import Observer, observed_copy
 from azarr.projections import AnyRun, Projection, SingleRun, lone_run, plan_of
 from azarr.selection import AnySelection

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from azarr.chunk_sources import ChunkSource, Piece
-from azarr.crew import Crew
+from azarr.crew import SHARES, Crew
 from azarr.data_types import DataType
 from azarr.engine import Engine
 from azarr.errors import CodecError, WorkerError, WriteError
@@ -30,9 +30,6 @@ from azarr.selection import AnySelection
 from azarr.stores.base import BeginSet, End, in_steps
 from azarr.types import Array, Buffer, Coords, element_nbytes
 from azarr.window import Window
-
-SHARES = 4
-"""Groups of units that each worker has at least, where they are encoded in groups: the last one should not work alone for long."""
 
 ENCODING = 4
 """How much longer encoding takes than decoding, or so."""

@@ -55,6 +55,7 @@ FLOORS = {
     "azarr.window": 3,
     "azarr.engine": 3,
     "azarr.observing": 3,
+    "azarr.new_chunks": 3,
     "azarr.chunk_sources": 3,
     "azarr.sharded_chunks": 3,
     "azarr.shard_parts": 3,
