@@ -1,26 +1,36 @@
 """Admission: jobs whose results take memory begin as workers come to them and callers take what is done, rather than as they are asked for.
 
-Thousands of single chunks may be asked for at once. Those that wait for their turn hold no memory yet, and are given up at once where they
-are cancelled.
+Thousands of single chunks may be asked for at once. Those that wait for their turn are given up at once where they are cancelled.
 """
 
 from __future__ import annotations
 
+import os
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from azarr.executors import CodecExecutor, Mailbox, Reply
 
+T = TypeVar("T")
+
 NBYTES = 8 * 2**20
 """Bytes of results that may be under way however many those are: small chunks are done before the loop has handed out more."""
+
+UNTAKEN_NBYTES = 2 * 2**20
+"""Bytes of results that the loop has not come to yet, from which on a worker lets it go first where they share a processor."""
+
+let_others_go: Callable[[], object] = getattr(os, "sched_yield", partial(time.sleep, 0))
+"""The thread goes on once others have had its processor, if there are any that wait for one."""
 
 
 class Admission:
     """Jobs on the way from one event loop to an executor: those that have begun, and those that wait, in the order in which they came.
 
     ``concurrency`` jobs have begun at once at most, but for small ones. With a third of the default, 32, workers run dry while the loop is
-    busy. With all that is asked for, every result has memory that no cache holds: 256 chunks of 1 MiB at once take up to twice the time.
+    busy. Nothing but this bounds what is done and not taken while the loop is busy with something else.
     """
 
     __slots__ = ("_concurrency", "_executor", "_jobs", "_mailbox", "_nbytes", "_waiting")
@@ -30,12 +40,12 @@ class Admission:
         self._jobs = self._nbytes = 0
         self._waiting: OrderedDict[Admitted, None] = OrderedDict()
 
-    def call(self, nbytes: int, prepare: Callable[[], tuple[Any, ...]], function: Callable[..., object]) -> Coroutine[Any, Any, Any]:
-        """Have ``function`` run, in its turn, with the arguments that ``prepare`` makes on the loop just before; to be awaited.
+    def call(self, nbytes: int, function: Callable[..., T], *args: Any) -> Coroutine[Any, Any, T]:
+        """Have ``function(*args)`` run in its turn, which takes ``nbytes`` of memory; to be awaited.
 
-        ``nbytes`` are those that ``prepare`` takes. Where the caller is cancelled, a job that has begun comes to its end first.
+        Where the caller is cancelled, a job that has begun comes to its end first.
         """
-        job = Admitted(self, nbytes, prepare, function)
+        job = Admitted(self, nbytes, function, args)
         if self._waiting or not self._has_room():
             self._waiting[job] = None
         else:
@@ -46,7 +56,7 @@ class Admission:
         return self._jobs < self._concurrency or self._nbytes < NBYTES
 
     def _begin(self, job: Admitted) -> None:
-        self._executor.submit(self._mailbox, job, job.function, *job.prepare())
+        self._executor.submit(self._mailbox, job, run, self._mailbox, job.nbytes, job.function, job.args)
         job.begun = True
         self._jobs += 1
         self._nbytes += job.nbytes
@@ -59,7 +69,7 @@ class Admission:
             following, _ = self._waiting.popitem(last=False)
             try:
                 self._begin(following)
-            except Exception as error:  # noqa: BLE001 - the engine has been closed, or there is no memory: for whoever awaits that job
+            except Exception as error:  # noqa: BLE001 - the engine has been closed: for whoever awaits that job
                 following(None, error.with_traceback(None))  # which leads to the job, and the job to the error
 
     def withdraw(self, job: Admitted) -> None:
@@ -70,11 +80,11 @@ class Admission:
 class Admitted(Reply):
     """The outcome of a job that may have to wait for its turn."""
 
-    __slots__ = ("_admission", "begun", "function", "nbytes", "prepare")
+    __slots__ = ("_admission", "args", "begun", "function", "nbytes")
 
-    def __init__(self, admission: Admission, nbytes: int, prepare: Callable[[], tuple[Any, ...]], function: Callable[..., object]) -> None:
+    def __init__(self, admission: Admission, nbytes: int, function: Callable[..., object], args: tuple[Any, ...]) -> None:
         super().__init__()
-        self._admission, self.nbytes, self.prepare, self.function = admission, nbytes, prepare, function
+        self._admission, self.nbytes, self.function, self.args = admission, nbytes, function, args
         self.begun = False
 
     async def outcome(self) -> Any:
@@ -92,3 +102,10 @@ class Admitted(Reply):
             await super().ended()
         else:
             self._admission.withdraw(self)
+
+
+def run(mailbox: Mailbox, nbytes: int, function: Callable[..., T], args: tuple[Any, ...]) -> T:
+    """``function(*args)``, which is about to take ``nbytes``; for workers."""
+    if mailbox.untaken * nbytes >= UNTAKEN_NBYTES:
+        let_others_go()
+    return function(*args)

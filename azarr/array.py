@@ -231,7 +231,8 @@ class ArrayView:
         source, selection = self.located()
         if out is not None:
             check_out(out, selection.shape, self.dtype)
-        result, engine = Result(selection, self.dtype, out), self.array.engine
+        engine = self.array.engine
+        result = Result(selection, self.dtype, engine.results, out)
         if engine.cache is None:
             await read(source, selection.forward(), result, engine)
         else:

@@ -14,6 +14,8 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias, cast
 
+import numpy as np
+
 from azarr.cache_contents import CachedChunks, Claim, Load, Wait
 from azarr.cached_chunk import CachedChunk
 from azarr.chunk_cache import ChunkCache
@@ -230,6 +232,6 @@ def load_one(loading: Loading, number: int, own: Load) -> Found:
 
 def decoded(source: ChunkSource, coords: Coords, encoded: Buffer) -> CachedChunk:
     """The whole chunk, in memory of its own."""
-    data = decode_own(source.pipeline_of(coords), encoded, coords)
+    data = decode_own(source.pipeline_of(coords), encoded, coords, np.empty)
     data.flags.writeable = False
     return CachedChunk(data, len(encoded))

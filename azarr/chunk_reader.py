@@ -57,6 +57,9 @@ Outcome: TypeAlias = Chunk | Failure | None
 """What became of a chunk; ``None`` where it is not stored and such chunks are not wanted."""
 
 
+Empty: TypeAlias = Callable[[tuple[int, ...], np.dtype[Any]], Array]
+"""Makes an array of a shape and data type, as ``numpy.empty`` does."""
+
 Encoded: TypeAlias = Buffer | CachedChunk | None
 """A chunk to be decoded, or that has been; ``None`` where it is not stored."""
 
@@ -227,7 +230,7 @@ class ChunkReader(NamedTuple):
             return None
         begun = time.perf_counter()
         try:
-            data = decode_data(self.source.pipeline_of(place.coords), place, encoded)
+            data = decode_data(self.source.pipeline_of(place.coords), place, encoded, self.engine.results.empty)
             chunk = Chunk(place.coords, place.out, data) if self.plain else arranged(self.selection, place, data)
             seconds += time.perf_counter() - begun
             if self.function is not None:
@@ -250,7 +253,7 @@ def late(timeout: float | None, coords: Coords) -> StreamTimeoutError:
     return StreamTimeoutError(f"the chunk was not there after {timeout} s; see the stream's timeout", coords=coords)
 
 
-def decode_data(pipeline: CodecPipeline, place: Projection, encoded: Encoded) -> Array:
+def decode_data(pipeline: CodecPipeline, place: Projection, encoded: Encoded, empty: Empty) -> Array:
     """The data that are selected of one chunk, with every axis of the array and forwards."""
     spec = pipeline.spec
     if encoded is None:
@@ -258,7 +261,7 @@ def decode_data(pipeline: CodecPipeline, place: Projection, encoded: Encoded) ->
     if isinstance(encoded, CachedChunk):
         return encoded.data[place.chunk or ...].astype(spec.dtype, order="C")
     if place.full:
-        return decode_own(pipeline, encoded, place.coords)
+        return decode_own(pipeline, encoded, place.coords, empty)
     return located(pipeline.decode_scratch, encoded, place.coords)[place.chunk or ...].astype(spec.dtype, order="C")
 
 
@@ -302,9 +305,9 @@ def turned(region: tuple[Part, ...], data: Array, selection: Selection) -> tuple
     return tuple(parts), data
 
 
-def decode_own(pipeline: CodecPipeline, data: Buffer, coords: Coords) -> Array:
+def decode_own(pipeline: CodecPipeline, data: Buffer, coords: Coords, empty: Empty) -> Array:
     """The chunk in memory of its own, which its receiver may keep and change; an error says which chunk it is about."""
-    chunk = np.empty(pipeline.spec.shape, pipeline.spec.dtype)
+    chunk = empty(pipeline.spec.shape, pipeline.spec.dtype)
     try:
         pipeline.decode_into(data, chunk)
     except CodecError as error:

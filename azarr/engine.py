@@ -11,6 +11,7 @@ from azarr.codecs.pipeline import CodecPipeline
 from azarr.deferred import DeferredModule
 from azarr.executors import CodecExecutor, Mailbox, ThreadExecutor, call
 from azarr.process_executor import executor_of
+from azarr.result_memory import ResultMemory
 from azarr.stores.base import ReadableStore
 from azarr.telemetry import Telemetry
 from azarr.types import Limits
@@ -79,6 +80,7 @@ class Engine:
         """Makes pipelines work where the executor has them work; ``None`` where that is in the workers."""
         self.closed = False
         """Whether it has been closed: nothing can be read or written with it any more."""
+        self.results = ResultMemory()
         self._by_loop: dict[asyncio.AbstractEventLoop, OnLoop] = {}
 
     def __repr__(self) -> str:
@@ -130,11 +132,9 @@ class Engine:
         """Have the executor run ``function(*args)``, whose result is to be awaited."""
         return call(self.executor, self.mailbox(), function, *args)
 
-    def call_in_turn(
-        self, nbytes: int, prepare: Callable[[], tuple[Any, ...]], function: Callable[..., object]
-    ) -> Coroutine[Any, Any, Any]:
-        """As ``call``, with arguments that ``prepare`` makes, and that take ``nbytes``, when few enough of such jobs are under way."""
-        return self._on_loop().admission.call(nbytes, prepare, function)
+    def call_in_turn(self, nbytes: int, function: Callable[..., T], *args: Any) -> Coroutine[Any, Any, T]:
+        """As ``call``, when few enough are under way of such jobs, which take ``nbytes`` of memory for what they do."""
+        return self._on_loop().admission.call(nbytes, function, *args)
 
     async def give_way(self) -> None:
         """Count a small piece of work on the loop itself; if there have been many in this turn of the loop, wait for the next."""

@@ -30,6 +30,11 @@ class Mailbox:
         self._outcomes: deque[tuple[OnDone, Any, BaseException | None]] = deque()
         self._armed = False
 
+    @property
+    def untaken(self) -> int:
+        """How many outcomes the loop has not come to yet."""
+        return len(self._outcomes)
+
     def post(self, on_done: OnDone, result: object, error: BaseException | None) -> None:
         """Have ``on_done`` called on the loop soon; from any thread. Lost where the loop has been closed, as nobody is left to care."""
         self.put(on_done, result, error)

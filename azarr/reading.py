@@ -23,6 +23,7 @@ from azarr.engine import Engine
 from azarr.errors import CodecError
 from azarr.observing import chunk_reads, telling
 from azarr.projections import AnyRun, SingleRun
+from azarr.result_memory import ResultMemory
 from azarr.runners import TaskRunner
 from azarr.selection import AnySelection, PointSelection, as_planned
 from azarr.stores.base import AT_HAND_NBYTES
@@ -41,10 +42,10 @@ GATHERED_NBYTES = 16 * 2**20
 class Result:
     """The array that reading ``selection`` fills: one that is ``given``, or a new one of ``dtype``, made when it is about to be filled."""
 
-    __slots__ = ("_dtype", "_full", "_selection", "_target")
+    __slots__ = ("_dtype", "_full", "_memory", "_selection", "_target")
 
-    def __init__(self, selection: AnySelection, dtype: np.dtype[Any], given: Array | None = None) -> None:
-        self._selection, self._dtype, self._target = selection, dtype, given
+    def __init__(self, selection: AnySelection, dtype: np.dtype[Any], memory: ResultMemory, given: Array | None = None) -> None:
+        self._selection, self._dtype, self._memory, self._target = selection, dtype, memory, given
         self._full: Array | None = None
 
     @property
@@ -56,7 +57,7 @@ class Result:
         """What to fill: every axis of the array, dropped ones with length 1."""
         if self._full is None:
             if self._target is None:
-                self._target = np.empty(self._selection.shape, self._dtype)
+                self._target = self._memory.empty(self._selection.shape, self._dtype)
             self._full = as_planned(self._target, self._selection)
         return self._full
 
@@ -95,7 +96,7 @@ def fill(
         return fill_each(source, selection, result, engine)
     if not engine.closed and placed_at_hand(source, result, alone):
         return engine.give_way()
-    return engine.call_in_turn(result.nbytes, lambda: (source, result.room(), alone), read_alone)
+    return engine.call_in_turn(result.nbytes, read_alone, source, result, alone)
 
 
 async def fill_each(source: ChunkSource, selection: AnySelection, result: Result, engine: Engine) -> None:
@@ -161,9 +162,9 @@ def memory_for(pipeline: CodecPipeline, out: Array, run: SingleRun) -> memoryvie
     return None
 
 
-def read_alone(source: ChunkSource, out: Array, run: SingleRun) -> None:
-    """Fetch and place the chunk that all of ``out`` is of; for workers, on a blocking store."""
-    pipeline = source.pipeline_of(run.coords)
+def read_alone(source: ChunkSource, result: Result, run: SingleRun) -> None:
+    """Fetch and place the chunk that all of ``result`` is of; for workers, on a blocking store."""
+    pipeline, out = source.pipeline_of(run.coords), result.room()
     memory = memory_for(pipeline, out, run) if pipeline.compressed else None
     if memory is None:
         read_batch(source, out, (run,))

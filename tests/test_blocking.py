@@ -342,7 +342,7 @@ def test_memory_bounds_the_chunks_that_are_alive(loop, monkeypatch, fit):
                 with mutex:
                     alive -= 1
 
-    def decode_own(pipeline, data, coords):
+    def decode_own(pipeline, data, coords, empty):
         nonlocal alive, worst
         with mutex:
             alive += 1

@@ -44,6 +44,7 @@ FLOORS = {
     "azarr.importing": 2,
     "azarr.admission": 3,
     "azarr.crew": 3,
+    "azarr.result_memory": 3,
     "azarr.executors": 3,
     "azarr.process_executor": 3,
     "azarr.process_pipeline": 3,

@@ -308,7 +308,7 @@ async def test_memory_bounds_the_chunks_that_are_alive(store_type, ordered, monk
             worst = max(worst, alive)
         return np.ndarray.__new__(Tracked, shape, dtype)
 
-    def decode_own(pipeline, data, coords):
+    def decode_own(pipeline, data, coords, empty):
         chunk = tracked(pipeline.spec.shape, pipeline.spec.dtype)
         pipeline.decode_into(data, chunk)
         return chunk
