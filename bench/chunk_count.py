@@ -1,6 +1,7 @@
 """What one chunk costs as an array has more of them: reading, writing and streaming small chunks in memory, each in a fresh process.
 
-``dictionary`` is no task of azarr's but what is left of ``read`` without it: each chunk is looked up in a dictionary, and copied.
+``dictionary`` is no task of azarr's but what is left of ``read`` without it: each chunk is looked up in a dictionary, and copied. The tasks with
+``zstd`` are of compressed chunks, the others of raw ones.
 """
 
 from __future__ import annotations
@@ -14,12 +15,11 @@ from bench.suite import measured
 
 ELEMENTS = 64  # 256 bytes a chunk: what is left is the cost of the engine
 LARGE = 100_000
-TASKS = ("read", "dictionary", "write", "stream", "write_stream")
 
 
 def run(bench) -> None:
     counts = bench.pick((100, 1000, 10_000, 100_000, 1_000_000), (100, 1000, 10_000, 100_000), (10, 100))
-    for task in bench.pick(TASKS, TASKS[:4], TASKS):
+    for task in bench.pick(tuple(WAYS), tuple(WAYS)[:-1], tuple(WAYS)):
         found = {count: [] for count in counts}
         for _ in range(bench.pick(3, 1, 1)):  # in turns, so that a minute in which the machine is slow is none of one count alone
             for count in counts:
@@ -37,25 +37,24 @@ def measure(task: str, count: int, rounds: int) -> list[dict[str, float]]:
 async def rounds_of(task, count, rounds):
     store = azarr.MemoryStore()
     data = np.arange(count * ELEMENTS, dtype="f4")
-    array = await azarr.create_array(store, "a", shape=data.shape, dtype="f4", chunks=(ELEMENTS,), compressors=None)
-    values = {f"a/c/{number}": data[number * ELEMENTS : (number + 1) * ELEMENTS].tobytes() for number in range(count)}
+    writes = task.startswith("write")
+    codecs = [azarr.codecs.Zstd()] if "zstd" in task else None
+    array = await azarr.create_array(store, "a", shape=data.shape, dtype="f4", chunks=(ELEMENTS,), compressors=codecs)
     if task == "dictionary":
-        array = values
-    elif task not in ("write", "write_stream"):
-        for key, value in values.items():
-            await store.set(key, value)
-    del values
+        array = {f"a/c/{number}": data[number * ELEMENTS : (number + 1) * ELEMENTS].tobytes() for number in range(count)}
+    elif not writes:
+        await array.write(data)
     found = []
     for number in range(rounds + (count < LARGE)):
-        if task in ("write", "write_stream"):
+        if writes:
             await store.erase_prefix("a/c/")
-        result = data.nbytes if task in ("read", "dictionary") else 0
-        stored = count * 500 if task in ("write", "write_stream") else 0  # values, keys and the dictionary
+        result = 0 if writes or task == "stream" else data.nbytes
+        stored = count * 500 if writes else 0  # values, keys and the dictionary
         async with measured(touches=result + stored) as meter:
             await WAYS[task](array, data)
         if number or count >= LARGE:
             found.append(figures(meter, count, result))
-    if task in ("write", "write_stream"):
+    if writes:
         assert np.array_equal(await array.read(), data)
     return found
 
@@ -98,4 +97,13 @@ async def write_stream(array, data):
     await array.write_stream(((number,), data[number * ELEMENTS : (number + 1) * ELEMENTS]) for number in range(array.nchunks))
 
 
-WAYS = {"read": read, "dictionary": dictionary, "write": write, "stream": stream, "write_stream": write_stream}
+WAYS = {
+    "read": read,
+    "dictionary": dictionary,
+    "write": write,
+    "read, zstd": read,
+    "write, zstd": write,
+    "stream": stream,
+    "write_stream": write_stream,
+}
+"""What each task does; their names in the order in which they are measured."""

@@ -139,15 +139,17 @@ def chunk_count(rows: Rows) -> Figure:
     axes = figure.subplots()
     styles = {"read": (BLUE, "o"), "write": (RED, "s"), "stream": (GREEN, "^"), "write_stream": (PURPLE, "D"), "dictionary": (ORANGE, "x")}
     for task in words(rows, "task"):
-        colour, marker = styles[task]
+        colour, marker = styles[task.removesuffix(", zstd")]
+        line = "--" if task.endswith("zstd") else "-"
         counts = [row["case"]["chunks"] for row in rows if row["case"]["task"] == task]
-        axes.plot(counts, [value(rows, "µs a chunk", task=task, chunks=count) for count in counts], color=colour, marker=marker, label=task)
+        costs = [value(rows, "µs a chunk", task=task, chunks=count) for count in counts]
+        axes.plot(counts, costs, color=colour, marker=marker, linestyle=line, label=task)
     axes.set_xscale("log")
     axes.set_ylim(bottom=0)
     plain(axes.xaxis, words(rows, "chunks"))
     axes.set_xlabel("chunks in the array")
     axes.set_ylabel("µs a chunk")
-    legend(figure, axes, 5)
+    legend(figure, axes, 7)
     return figure
 
 
