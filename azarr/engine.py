@@ -102,6 +102,7 @@ class Engine:
         self.closed = True
         self.executor.close()
         self.waiters.close()
+        self.results.clear()
 
     def mailbox(self) -> Mailbox:
         """Where the executor's outcomes for the running loop arrive."""

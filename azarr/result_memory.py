@@ -49,6 +49,10 @@ class ResultMemory:
         lent.kept = kept
         return np.ndarray(shape, dtype, lent)
 
+    def clear(self) -> None:
+        """Keep nothing of what there is so far."""
+        self._unused.cache_clear()
+
 
 class Lent(np.ndarray[Any, np.dtype[np.uint8]]):
     """Memory that an array has, with all views of it: NumPy lets go of it with the last of them."""

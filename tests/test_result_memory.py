@@ -8,6 +8,7 @@ import gc
 import mmap
 import pickle
 import threading
+import weakref
 
 import numpy as np
 import pytest
@@ -140,6 +141,26 @@ def test_where_nothing_more_can_be_mapped_there_is_the_heap(memory, monkeypatch)
 
     monkeypatch.setattr(mmap, "mmap", refuse)
     assert memory.empty(SHAPE, DTYPE).base is None
+
+
+def test_what_is_kept_can_be_let_go(memory, mapped):
+    array = memory.empty(SHAPE, DTYPE)
+    memory.empty(SHAPE, DTYPE)
+    memory.clear()
+    array[...] = 5
+    memory.empty(SHAPE, DTYPE)
+    assert len(mapped) == 3
+    del array
+    assert (memory.empty(SHAPE, DTYPE) != 5).all(), "not that of an array from before"
+    assert len(mapped) == 3
+
+
+async def test_a_closed_engine_keeps_no_memory():
+    engine = azarr.Engine()
+    kept = weakref.ref(engine.results.empty(SHAPE, DTYPE).base.kept)
+    assert kept() is not None
+    await engine.aclose()
+    assert kept() is None
 
 
 def test_threads_share_it(memory):
