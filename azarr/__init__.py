@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from azarr.streaming import StreamOptions
     from azarr.telemetry import Telemetry
     from azarr.transfer import copy, load, save
+    from azarr.version import __version__
 
 __all__ = [
     "ArrayView",
@@ -132,6 +133,7 @@ __all__ = [
     "ZarrError",
     "ZipStore",
     "ZippedStore",
+    "__version__",
     "blocking",
     "codecs",
     "convert",
@@ -188,5 +190,6 @@ if not TYPE_CHECKING:
         "azarr.streaming": ("StreamOptions",),
         "azarr.telemetry": ("Telemetry",),
         "azarr.transfer": ("copy", "load", "save"),
+        "azarr.version": ("__version__",),
     }
     __getattr__, __dir__ = deferred_names(__name__, __all__, modules)

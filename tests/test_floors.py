@@ -18,6 +18,7 @@ FLOORS = {
     "azarr": 5,
     "azarr.types": 0,
     "azarr.deferred": 0,
+    "azarr.version": 0,
     "azarr.errors": 0,
     "azarr.events": 0,
     "azarr.extras": 0,

@@ -83,6 +83,7 @@ NAMES = [
     "ZarrError",
     "ZipStore",
     "ZippedStore",
+    "__version__",
     "blocking",
     "codecs",
     "convert",
@@ -224,6 +225,7 @@ SELDOM = {
     "azarr.transfer",
     "azarr.turns",
     "azarr.unit_writer",
+    "azarr.version",
     "azarr.worker_process",
     "azarr.writing",
     "bz2",
@@ -306,6 +308,12 @@ def test_every_error_is_exported():
         return {name for name in names if isinstance(each := getattr(module, name), type) and issubclass(each, errors.ZarrError)}
 
     assert errors_among(errors, vars(errors)) == errors_among(azarr, azarr.__all__)
+
+
+def test_the_version_is_that_of_the_distribution():
+    from importlib.metadata import version
+
+    assert azarr.__version__ == version("azarr")
 
 
 def test_modules_for_typing_are_marked():
