@@ -23,8 +23,8 @@ KEPT_NBYTES, SIZES = 8 * 2**20, 8
 class ResultMemory:
     """New arrays, in memory that has been used before where there is some. For any thread.
 
-    Allocators of threads keep for each what it once needed: when two workers made 1 MiB results, and the loop let go of them, that came to
-    six times of what the results took. And memory that was used last is still in the processor's cache.
+    An allocator keeps for each thread what that thread once needed: where two workers made results of 1 MiB, and the loop let go of them,
+    that came to five times as much. And memory that was used last is still in the processor's cache.
     """
 
     __slots__ = ("_unused",)
