@@ -261,9 +261,12 @@ async def test_a_store_that_is_thrown_away_closes_its_connections(path):
     await store.set("a", VALUE)
     connection = store._connections._idle[0]
     del store
-    gc.collect()
-    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
-        connection.execute("SELECT 1")
+    async with asyncio.timeout(30):
+        with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+            while True:  # the thread that wrote may be about to let go of the store
+                gc.collect()
+                connection.execute("SELECT 1")
+                await asyncio.sleep(0)
 
 
 async def test_waiting_for_another_writer_ends(path):
