@@ -163,7 +163,7 @@ class OnLoop:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, executor: CodecExecutor, concurrency: int) -> None:
         self.loop, self.mailbox, self.requests = loop, Mailbox(loop), asyncio.Semaphore(concurrency)
-        self.admission = Admission(executor, self.mailbox, concurrency)
+        self.admission = Admission(executor, loop, concurrency)
         self.pieces = 0
 
     def begin_turn(self) -> None:

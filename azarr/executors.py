@@ -11,7 +11,9 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Coroutine
-from queue import SimpleQueue
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+from time import perf_counter
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 T = TypeVar("T")
@@ -20,13 +22,21 @@ OnDone = Callable[[Any, BaseException | None], None]
 """Called on the loop with a job's result and ``None``, or with ``None`` and its error."""
 
 
+QUICK_SECONDS = 0.001
+"""A job that took longer is told to the loop at once."""
+
+
 class Mailbox:
-    """Carries outcomes from worker threads to one event loop."""
+    """Carries outcomes from worker threads to one event loop.
 
-    __slots__ = ("_armed", "_loop", "_outcomes")
+    Workers may let ``together`` outcomes of quick jobs come together before they wake the loop, as long as they have more jobs for this
+    mailbox in hand. Whatever may wait for another outcome of the same mailbox needs 1, the default.
+    """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
+    __slots__ = ("_armed", "_loop", "_outcomes", "together")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, together: int = 1) -> None:
+        self._loop, self.together = loop, together
         self._outcomes: deque[tuple[OnDone, Any, BaseException | None]] = deque()
         self._armed = False
 
@@ -34,6 +44,11 @@ class Mailbox:
     def untaken(self) -> int:
         """How many outcomes the loop has not come to yet."""
         return len(self._outcomes)
+
+    @property
+    def told(self) -> bool:
+        """Whether the loop has been told, and has not come to it yet."""
+        return self._armed
 
     def post(self, on_done: OnDone, result: object, error: BaseException | None) -> None:
         """Have ``on_done`` called on the loop soon; from any thread. Lost where the loop has been closed, as nobody is left to care."""
@@ -223,13 +238,23 @@ class ThreadExecutor:
 
 def work(jobs: Jobs) -> None:
     """What a worker thread does all its life. It holds on to nothing of a job while it waits for the next one."""
-    while (job := jobs.get()) is not None:
+    job = jobs.get()
+    while job is not None:
+        began = perf_counter()
         mailbox, on_done, function, args = job
         mailbox.put(on_done, *outcome(function, args))
         # Let go before the loop is told, which may have handed out the outcome, and begun another piece for it, before this goes on.
         del job, on_done, function, args
+        if mailbox.untaken < mailbox.together and perf_counter() - began < QUICK_SECONDS:
+            with suppress(Empty):
+                job = jobs.get_nowait()
+                # A job of the same mailbox comes back to here. For any other, and where none is left, the loop is not kept waiting.
+                if job is None or job[0] is not mailbox:
+                    mailbox.wake()
+                continue
         mailbox.wake()
         del mailbox
+        job = jobs.get()
 
 
 def outcome(function: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Any, BaseException | None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import math
 import subprocess
 import sys
 import threading
@@ -13,6 +14,7 @@ from functools import partial
 
 import pytest
 
+from azarr import executors
 from azarr.executors import InlineExecutor, Mailbox, ThreadExecutor, available_processors, call
 
 PATIENCE = 30
@@ -106,6 +108,48 @@ async def test_threads_that_finish_together_wake_the_loop_once(threads, monkeypa
     assert all_run.is_set()
     await asyncio.wait_for(done.wait(), PATIENCE)
     assert 1 <= len(wakes) <= executor.workers  # threads may find the box unarmed at the same moment
+
+
+class PromptLoop:
+    """A loop that does at once what it is told to, and says how."""
+
+    def __init__(self, told):
+        self._told = told
+
+    def call_soon_threadsafe(self, function):
+        self._told.append("woken")
+        function()
+
+
+@pytest.mark.parametrize(
+    ("together", "quick_seconds", "told"),
+    [
+        (1, math.inf, ["woken", "a", "woken", "a", "woken", "a", "woken", "a", "woken", "a", "woken", "a", "woken", "b", "woken", "a"]),
+        (4, math.inf, ["woken", "a", "a", "a", "a", "woken", "a", "a", "woken", "b", "woken", "a"]),
+        (4, 0, ["woken", "a", "woken", "a", "woken", "a", "woken", "a", "woken", "a", "woken", "a", "woken", "b", "woken", "a"]),
+    ],
+)
+@pytest.mark.parametrize("closed", [True, False])
+def test_outcomes_of_quick_jobs_come_together_while_more_wait(threads, monkeypatch, together, quick_seconds, told, closed):
+    monkeypatch.setattr(executors, "QUICK_SECONDS", quick_seconds)
+    heard, left, gate, ended, executor = [], [], threading.Event(), threading.Event(), threads(1)
+    patient, other = Mailbox(PromptLoop(heard), together), Mailbox(PromptLoop(heard))
+
+    def on_done(result, error):
+        heard.append(result)
+        left.pop()
+        if not left:
+            ended.set()
+
+    executor.submit(other, lambda result, error: heard.clear(), gate.wait, PATIENCE)
+    for mailbox, name in [*[(patient, "a")] * 6, (other, "b"), (patient, "a")]:
+        left.append(name)
+        executor.submit(mailbox, on_done, str, name)
+    if closed:
+        executor.close()
+    gate.set()
+    assert ended.wait(PATIENCE)
+    assert heard == told
 
 
 def test_what_is_posted_while_outcomes_are_handed_out_waits_for_its_turn():
