@@ -21,9 +21,8 @@ Jobs: TypeAlias = "SimpleQueue[tuple[Mailbox, OnDone, Callable[..., Any], tuple[
 OnDone = Callable[[Any, BaseException | None], None]
 """Called on the loop with a job's result and ``None``, or with ``None`` and its error."""
 
-
 QUICK_SECONDS = 0.001
-"""A job that took longer is told to the loop at once."""
+"""The loop is told at once of a job that took longer: the next one would keep whoever waits for it as long again."""
 
 
 class Mailbox:

@@ -121,12 +121,15 @@ class PromptLoop:
         function()
 
 
+EACH_AT_ONCE = [*["woken", "a"] * 6, "woken", "b", "woken", "a"]
+
+
 @pytest.mark.parametrize(
     ("together", "quick_seconds", "told"),
     [
-        (1, math.inf, ["woken", "a", "woken", "a", "woken", "a", "woken", "a", "woken", "a", "woken", "a", "woken", "b", "woken", "a"]),
+        (1, math.inf, EACH_AT_ONCE),
         (4, math.inf, ["woken", "a", "a", "a", "a", "woken", "a", "a", "woken", "b", "woken", "a"]),
-        (4, 0, ["woken", "a", "woken", "a", "woken", "a", "woken", "a", "woken", "a", "woken", "a", "woken", "b", "woken", "a"]),
+        (4, 0, EACH_AT_ONCE),
     ],
 )
 @pytest.mark.parametrize("closed", [True, False])
